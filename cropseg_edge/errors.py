@@ -1,0 +1,25 @@
+"""The errors of this package, one tree. A message says what was expected, what came, and what to do."""
+
+
+class CropSegError(Exception):
+    """Base of every error that this package raises on purpose; the command line exits with 2."""
+
+
+class FrameError(CropSegError):
+    """A frame or a frame source cannot be used: missing, truncated, too small, unknown encoding."""
+
+
+class BundleError(CropSegError):
+    """A model bundle is missing, damaged, tampered with or not understood."""
+
+
+class EngineError(CropSegError):
+    """An engine cannot be made or failed while it ran."""
+
+
+class ParityError(CropSegError):
+    """Two implementations that must agree do not."""
+
+
+class ConfigError(CropSegError):
+    """A configuration value is unknown, of the wrong type or out of range."""
