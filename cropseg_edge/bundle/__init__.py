@@ -1,0 +1,26 @@
+"""The model file: one zip NAME.cropseg with manifest, graphs, golden frames and their hashes."""
+
+from cropseg_edge.bundle.bundle import Bundle, read_bundle, shipped_bundle, write_bundle
+from cropseg_edge.bundle.manifest import (
+    DatasetRecord,
+    GoldenFrame,
+    InputSpec,
+    Manifest,
+    TrainingRecord,
+    UpsamplerSpec,
+    UpsamplerTensors,
+)
+
+__all__ = [
+    "Bundle",
+    "DatasetRecord",
+    "GoldenFrame",
+    "InputSpec",
+    "Manifest",
+    "TrainingRecord",
+    "UpsamplerSpec",
+    "UpsamplerTensors",
+    "read_bundle",
+    "shipped_bundle",
+    "write_bundle",
+]

@@ -1,0 +1,189 @@
+"""A bundle: the model file NAME.cropseg, written whole or not at all, read with every check."""
+
+import hashlib
+import io
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from cropseg_edge.bundle.archive import MANIFEST, MAX_BYTES, pack, unpack
+from cropseg_edge.bundle.manifest import Manifest
+from cropseg_edge.bundle.onnx_scan import refuse_external_data
+from cropseg_edge.errors import BundleError
+from cropseg_edge.files import write_atomically
+
+SUFFIX = ".cropseg"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle, in memory.
+
+    Attributes:
+        manifest: what the bundle says about itself.
+        sha256: hex digest of the whole file.
+        path: where it was read from.
+    """
+
+    manifest: Manifest
+    sha256: str
+    path: Path
+    members: dict[str, bytes] = field(repr=False)
+
+    def graph(self, engine: str = "onnxruntime") -> bytes:
+        """The ONNX graph for an engine: its own one, or the reference graph where it has none.
+
+        Raises:
+            BundleError: the engine is unknown.
+        """
+        if engine not in ("onnxruntime", "tensorrt"):
+            raise BundleError(f"engine must be onnxruntime or tensorrt, got {engine!r}")
+        graphs = self.manifest.graphs
+        name = graphs.get(
+            "tensorrt" if engine == "tensorrt" else "onnxruntime", graphs["onnxruntime"]
+        )
+        return self.members[name]
+
+    def golden(self) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        """The golden frames: (BGR uint8 [H, W, 3], reference probabilities float32 [3, h, w]).
+
+        The probabilities are on the network's grid (letterboxed input, after FADE).
+
+        Raises:
+            BundleError: a golden frame cannot be decoded or has the wrong shape.
+        """
+        return [
+            (self._image(frame.image), self._probabilities(frame.probabilities))
+            for frame in self.manifest.golden
+        ]
+
+    def _image(self, name: str) -> NDArray[np.uint8]:
+        import cv2
+
+        image = cv2.imdecode(np.frombuffer(self.members[name], np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            raise BundleError(f"{self.path.name}: golden image {name} is not a readable PNG")
+        return np.asarray(image, dtype=np.uint8)
+
+    def _probabilities(self, name: str) -> NDArray[np.float32]:
+        try:
+            array = np.load(io.BytesIO(self.members[name]), allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise BundleError(
+                f"{self.path.name}: {name} is not a plain .npy array: {error}"
+            ) from error
+        classes = len(self.manifest.classes)
+        if array.dtype != np.float32 or array.ndim != 3 or array.shape[0] != classes:
+            raise BundleError(
+                f"{self.path.name}: {name} must be float32 [{classes}, h, w], "
+                f"got {array.dtype} {list(array.shape)}"
+            )
+        return np.asarray(array)
+
+
+def shipped_bundle() -> Path:
+    """Path of the bundle inside this package (it may be absent in a development checkout)."""
+    return Path(__file__).with_name("nano" + SUFFIX)
+
+
+def read_bundle(path: Path | str | None = None) -> Bundle:
+    """Read and check a bundle: archive, manifest, hashes, graphs. Nothing is written to disk.
+
+    Args:
+        path: the bundle; None takes the one that ships with the package.
+
+    Raises:
+        BundleError: missing, damaged, tampered with, or not understood; the message says which.
+    """
+    source = shipped_bundle() if path is None else Path(path)
+    try:
+        status = source.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{source} is not a file; a bundle is one file NAME{SUFFIX}")
+        if (size := status.st_size) > MAX_BYTES:
+            raise BundleError(
+                f"{source} has {size >> 20} MB; a bundle has at most {MAX_BYTES >> 20}"
+            )
+        data = source.read_bytes()
+    except FileNotFoundError:
+        hint = (
+            "this installation ships none; pass one with --bundle"
+            if path is None
+            else "check the path"
+        )
+        raise BundleError(f"no bundle at {source}; {hint}") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"cannot read the bundle {source}: {error}") from error
+    return parse_bundle(data, source)
+
+
+def parse_bundle(data: bytes, path: Path) -> Bundle:
+    """Check the bytes of a bundle; `path` only names it in messages. Raises BundleError."""
+    label = path.name
+    members = unpack(data, label)
+    if MANIFEST not in members:
+        raise BundleError(f"{label} has no {MANIFEST}; it is not a bundle")
+    manifest = _parse_manifest(members.pop(MANIFEST), label)
+    _check_members(manifest, members, label)
+    for name in set(manifest.graphs.values()):
+        refuse_external_data(members[name], f"{label}: {name}")
+    return Bundle(manifest, hashlib.sha256(data).hexdigest(), path, members)
+
+
+def write_bundle(path: Path | str, manifest: Manifest, members: dict[str, bytes]) -> Bundle:
+    """Write a bundle: hashes are computed, the result is checked, then renamed into place.
+
+    Args:
+        path: the file to write; an existing one is replaced.
+        manifest: without hashes (`sha256` is overwritten).
+        members: content of every member but the manifest, by name.
+
+    Returns:
+        The bundle as `read_bundle` would give it.
+
+    Raises:
+        BundleError: the reader would refuse the result, or the file cannot be written.
+    """
+    target = Path(path)
+    digests = {name: hashlib.sha256(members[name]).hexdigest() for name in sorted(members)}
+    complete = manifest.model_copy(update={"sha256": digests})
+    text = complete.model_dump_json(indent=2).encode() + b"\n"
+    data = pack({MANIFEST: text, **members})
+    bundle = parse_bundle(data, target)
+    try:
+        write_atomically(target, data)
+    except OSError as error:
+        raise BundleError(f"cannot write the bundle {target}: {error}") from error
+    return bundle
+
+
+def _parse_manifest(text: bytes, label: str) -> Manifest:
+    try:
+        return Manifest.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or MANIFEST
+        raise BundleError(
+            f"{label}: manifest not understood at {key}: {first['msg']} "
+            f"({error.error_count()} in all); damaged, or made for another version"
+        ) from error
+
+
+def _check_members(manifest: Manifest, members: dict[str, bytes], label: str) -> None:
+    for name in (*manifest.referenced_members(), *manifest.sha256):
+        if name not in members or name not in manifest.sha256:
+            raise BundleError(f"{label}: {name} is named in the manifest but missing")
+    for name, content in members.items():
+        expected = manifest.sha256.get(name)
+        if expected is None:
+            raise BundleError(f"{label}: member {name} is not in the manifest; refused")
+        found = hashlib.sha256(content).hexdigest()
+        if found != expected:
+            raise BundleError(
+                f"{label}: {name} has hash {found[:12]}, the manifest says {expected[:12]}; "
+                "it was changed after it was made"
+            )
