@@ -1,0 +1,75 @@
+# make demo   a simulated drive along crop rows through a real ROS 2 graph; results in out/demo/
+# make test   the whole test suite, linters and types included
+# make clean  removes what was built and made, .venv included
+#
+# Variables: PYTHON=python3.12, SOURCE=/path/to/video-or-folder-or-bag, SECONDS=20, TORCH=torch==2.13.0
+
+SHELL := /bin/bash
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+SOURCE ?= simulator:species=maize,condition=sun,camera=oblique,seed=1,width=640,height=480,rate_hz=10
+SECONDS ?= 20
+OUT ?= out/demo
+
+# The ROS 2 wheels mark an environment as set up; a mark from another environment would mix libraries.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+# A sourced ROS 2 gets an environment of its own, which sees that ROS's Python packages and keeps
+# the NumPy major version that they were built with.
+ROS_SOURCED := $(if $(ROS_DISTRO),$(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes))
+VENV := .venv$(if $(ROS_SOURCED),-$(ROS_DISTRO))
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+ROS := ros2_ws/install/.made-for$(VENV)
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
+NUMPY_1 := $(if $(ROS_SOURCED),$(shell $(PYTHON) -c 'import numpy; print(int(numpy.__version__[0] == "1"))'))
+CONSTRAIN := $(if $(filter 1,$(NUMPY_1)),'numpy<2')
+MESSAGES := $(wildcard ros2_ws/src/cropseg_msgs/* ros2_ws/src/cropseg_msgs/msg/*)
+
+.PHONY: help demo test clean ros lint types pytest
+
+help:
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
+
+demo: $(STAMPS)/package ros
+	@. ros2_ws/env.sh && $(BIN)/python ros2_ws/src/cropseg_ros/cropseg_ros/demo.py \
+	    --source "$(SOURCE)" --seconds $(SECONDS) --out "$(OUT)"
+
+test: $(STAMPS)/test ros
+	@$(MAKE) --no-print-directory lint types pytest
+
+lint: $(STAMPS)/test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(STAMPS)/test
+	$(BIN)/mypy
+
+pytest: $(STAMPS)/test ros
+	. ros2_ws/env.sh && $(BIN)/python -m pytest
+
+ros: $(ROS)
+	@grep '^none' $< | sed 's/^none/ROS 2 is not used/' || true
+
+clean:
+	rm -rf .venv* .cache build out ros2_ws/{build,install,log} *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMPS)/venv:
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(if $(ROS_SOURCED),--system-site-packages) $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/package: pyproject.toml setup.py $(wildcard cropseg_edge/fade/*.cpp) | $(STAMPS)/venv
+	@echo "installing cropseg-edge"
+	@$(PIP) -e '.[ros]' $(CONSTRAIN)
+	@touch $@
+
+$(STAMPS)/test: pyproject.toml | $(STAMPS)/package
+	@echo "installing what training and tests need"
+	@$(PIP) '$(TORCH)' -e '.[ros,train,dev]' $(CONSTRAIN)
+	@touch $@
+
+$(ROS): ros2_ws/build.py ros2_ws/requirements.txt ros2_ws/requirements-build.txt $(MESSAGES) | $(STAMPS)/package
+	@echo "preparing ROS 2"
+	@rm -rf ros2_ws/install && mkdir -p ros2_ws/install
+	@$(BIN)/python ros2_ws/build.py > $@.part && mv $@.part $@
