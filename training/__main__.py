@@ -1,0 +1,53 @@
+"""`python -m training COMMAND`: train a network, export it to a bundle."""
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from cropseg_edge.errors import CropSegError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """From field photographs to a bundle that runs on the robot."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+
+@cli.command()
+@click.option("--config", "config_path", type=click.Path(path_type=Path), required=True,
+              help="YAML file; see training/configs.")
+@click.option("--out", type=click.Path(path_type=Path), required=True,
+              help="Folder for checkpoint, log and effective configuration.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Override one value, e.g. --set data.crop=256.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads (default: torch's choice).")
+def train(config_path: Path, out: Path, overrides: tuple[str, ...], threads: int | None) -> None:
+    """Train a network; started again with the same --out, it goes on where it stood.
+
+    \b
+    Example:
+      python -m training train --config training/configs/nano.yaml --out runs/nano
+    """
+    import torch
+
+    from training.config import load_config
+    from training.train import train as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    click.echo(run(load_config(config_path, overrides), out))
+
+
+def main() -> None:
+    """Entry point: errors of ours become one line and exit code 2."""
+    try:
+        cli(standalone_mode=True)
+    except CropSegError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Checkpoints: everything that a run needs to go on, in one file that is never half-written."""
+
+import copy
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cropseg_edge.errors import ConfigError
+from training.models.registry import ModelSize, build, describe
+from training.models.segmenter import CropSegmenter
+
+
+def save_atomically(path: Path, state: dict[str, Any]) -> None:
+    """Write to a temporary name, flush to disk, rename."""
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The saved state; tensors and plain values only, so no code of the file's can run.
+
+    Raises:
+        ConfigError: missing, damaged, or something other than a checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types here, one for each kind of damage
+        raise ConfigError(f"{path} is no checkpoint that can be read: {error}") from error
+    if not isinstance(state, dict) or "size" not in state or "ema" not in state:
+        raise ConfigError(f"{path} is no checkpoint of this package: it lacks 'size' or 'ema'")
+    return state
+
+
+def load_model(path: Path) -> tuple[CropSegmenter, dict[str, Any]]:
+    """The averaged (EMA) network of a checkpoint, in eval mode, and the whole state."""
+    state = read_state(path)
+    size = dict(state["size"])
+    size["groups"] = tuple(tuple(group) for group in size["groups"])
+    size["grid"] = tuple(size["grid"])
+    model = build(ModelSize(**size))
+    model.load_state_dict(state["ema"])
+    return model.eval(), state
+
+
+def size_state(size: ModelSize) -> dict[str, object]:
+    """The size as the checkpoint stores it."""
+    return describe(size)
+
+
+@dataclass
+class Average:
+    """Exponential moving average of a network's weights and buffers.
+
+    The decay ramps up as (1 + step) / (10 + step), so that the first steps are forgotten fast.
+    """
+
+    model: nn.Module
+    decay: float
+
+    @classmethod
+    def of(cls, model: nn.Module, decay: float) -> "Average":
+        """An average that starts at `model`'s present state."""
+        return cls(copy.deepcopy(model).eval().requires_grad_(False), decay)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards `model`, after optimiser step number `step` (from 0)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        source: dict[str, Tensor] = model.state_dict()
+        for name, average in self.model.state_dict().items():
+            if average.is_floating_point():
+                average.lerp_(source[name], 1 - decay)
+            else:
+                average.copy_(source[name])

@@ -1,0 +1,103 @@
+"""The configuration of a training run: typed, with defaults, unknown keys refused."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cropseg_edge.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """Where pictures come from and how often each set is drawn.
+
+    `weights` are relative and name every set that is used. `roots` are folders with `splits.csv`
+    and `datasets.yaml`; the first one that has a set is where it is read.
+    """
+
+    roots: list[Path]
+    weights: dict[str, float]
+    split: str = "train"
+    validation: float = Field(0.04, ge=0, lt=1)  # share of each set held out of training
+    crop: int = Field(320, ge=64, multiple_of=32)
+    frame: tuple[int, int] = (640, 480)  # width, height that a picture is fitted into: scale 1
+    workers: int = Field(1, ge=0)
+
+
+class AugmentationConfig(Section):
+    """Ranges and probabilities; see `training.data.augmentation` for what each does."""
+
+    scale: tuple[float, float] = (0.6, 1.8)
+    rotate: float = Field(0.5, ge=0, le=1)
+    colour: float = Field(0.9, ge=0, le=1)
+    gamma: tuple[float, float] = (0.5, 2.0)
+    dusk: float = Field(0.1, ge=0, le=1)
+    shadow: float = Field(0.25, ge=0, le=1)
+    blur: float = Field(0.25, ge=0, le=1)
+    noise: float = Field(0.3, ge=0, le=1)
+
+
+class OptimiserConfig(Section):
+    """AdamW, linear warm-up, constant, then linear decay to zero over the last part."""
+
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup: int = Field(300, ge=0)
+    decay: float = Field(0.4, ge=0, le=1)  # share of the steps that decay
+    clip: float = Field(1.0, gt=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+
+
+class TrainConfig(Section):
+    """One run of `python -m training train`."""
+
+    size: str = "nano"
+    steps: int = Field(ge=1)
+    batch: int = Field(8, ge=1)
+    seed: int = 0
+    precision: str = Field("bf16", pattern="^(fp32|bf16)$")
+    dice: float = Field(0.5, ge=0)
+    save_every: int = Field(100, ge=1)
+    validate_every: int = Field(500, ge=1)
+    data: DataConfig
+    augmentation: AugmentationConfig = AugmentationConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+
+
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
+    """Read a YAML file; `overrides` are `key.key=value` and win.
+
+    Raises:
+        ConfigError: unreadable, unknown key, wrong type or out of range; names the key.
+    """
+    try:
+        values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise ConfigError(f"--set expects key.key=value, got {override!r}")
+        *parents, leaf = key.split(".")
+        section = values
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[leaf] = yaml.safe_load(text)
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {key}: {first['msg']} (got {first['input']!r})") from error
+
+
+def dump_config(config: TrainConfig) -> str:
+    """The effective configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -1,0 +1,61 @@
+"""Training samples by number: sample i is the same in every run, so a run resumes exactly."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from training.config import TrainConfig
+from training.data.augmentation import photometric, random_crop
+from training.data.fields import FieldSet, find_set, held_out
+
+MEAN = (123.675, 116.28, 103.53)  # RGB, 0 to 255 (ImageNet)
+STD = (58.395, 57.12, 57.375)
+
+
+def normalise(image: np.ndarray) -> Tensor:
+    """uint8 [H, W, 3] BGR to float32 [3, H, W] RGB, as the bundle's manifest says."""
+    rgb = image[..., ::-1].astype(np.float32)
+    return torch.from_numpy((rgb - np.float32(MEAN)) / np.float32(STD)).permute(2, 0, 1)
+
+
+class CropDataset(Dataset):
+    """Endless random crops, drawn by the sets' weights; the number of a sample decides it."""
+
+    def __init__(self, config: TrainConfig, samples: int) -> None:
+        data = config.data
+        self.config, self.samples = config, samples
+        self.sets: list[FieldSet] = [find_set(data.roots, n, data.split) for n in data.weights]
+        self.stems = [
+            [s for s in field.stems if not held_out(s, data.validation)] for field in self.sets
+        ]
+        weights = np.array(list(data.weights.values()), float)
+        self.weights = weights / weights.sum()
+        self._cache: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Crop float32 [3, size, size] RGB normalised, and class sets uint8 [size, size]."""
+        rng = np.random.default_rng((self.config.seed, index))
+        chosen = int(rng.choice(len(self.sets), p=self.weights))
+        stem = self.stems[chosen][rng.integers(len(self.stems[chosen]))]
+        key = (chosen, stem)
+        if key not in self._cache:
+            self._cache[key] = self.sets[chosen].read(stem)
+        data, augmentation = self.config.data, self.config.augmentation
+        image, sets = random_crop(*self._cache[key], data.crop, data.frame, augmentation, rng)
+        return normalise(photometric(image, augmentation, rng)), torch.from_numpy(sets)
+
+
+def batches(config: TrainConfig, first_step: int) -> DataLoader:
+    """Batches of the steps `first_step` to `config.steps`."""
+    dataset = CropDataset(config, config.steps * config.batch)
+    return DataLoader(
+        dataset,
+        batch_size=config.batch,
+        sampler=range(first_step * config.batch, config.steps * config.batch),
+        num_workers=config.data.workers,
+        prefetch_factor=4 if config.data.workers else None,
+    )

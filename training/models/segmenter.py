@@ -1,0 +1,63 @@
+"""The whole network: ViT-Adapter, a top-down decoder and FADE on the class logits."""
+
+from torch import Tensor, nn
+
+from training.models.adapter import ViTAdapter, conv_norm_relu
+from training.models.fade import FadeInputs, FadeUpsampler, bilinear_like, fade
+
+
+class FpnDecoder(nn.Module):
+    """Top-down pyramid: laterals of one width, x2 steps by FADE or bilinear, a 3x3 at the end."""
+
+    def __init__(self, channels: int, width: int, *, fade_steps: bool, lite: bool) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(channels, width, 1) for _ in range(4))
+        self.steps = nn.ModuleList(
+            FadeUpsampler(width, width, gated=True, lite=lite) for _ in range(3 if fade_steps else 0)
+        )
+        self.fuse = conv_norm_relu(width, width)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """[B, width, H/4, W/4] from four maps at strides 4, 8, 16 and 32."""
+        maps = [lateral(f) for lateral, f in zip(self.laterals, features, strict=True)]
+        top = maps[3]
+        for level in (2, 1, 0):
+            if len(self.steps):
+                top = self.steps[level](maps[level], top)
+            else:
+                top = maps[level] + bilinear_like(top, maps[level].shape[-2:])
+        return self.fuse(top)
+
+
+class CropSegmenter(nn.Module):
+    """Image in, class logits at stride 2 out.
+
+    `predict` ends at FADE's inputs, which is where the engine on the robot ends; `forward` goes
+    on through FADE. Both take float [B, 3, H, W], RGB, normalised; H and W divisible by 32.
+    """
+
+    def __init__(
+        self,
+        backbone: ViTAdapter,
+        decoder: FpnDecoder,
+        upsampler: FadeUpsampler,
+        decoder_width: int,
+        classes: int = 3,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.decoder = decoder
+        self.upsampler = upsampler
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(decoder_width, classes, 1)
+
+    def predict(self, image: Tensor) -> FadeInputs:
+        """FADE's inputs: logits at stride 4, kernels at strides 2 and 4, guide and gate."""
+        stem, features = self.backbone(image)
+        decoded = self.dropout(self.decoder(features))
+        return self.upsampler.predict(stem, decoded, self.classifier(decoded))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Class logits [B, classes, H/2, W/2]."""
+        return fade(self.predict(image))
