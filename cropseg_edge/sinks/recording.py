@@ -1,0 +1,119 @@
+"""RunRecorder: everything that a run leaves behind, in one folder."""
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cropseg_edge.frames.frame import Frame
+from cropseg_edge.mask import CropMask
+from cropseg_edge.sinks.files import write_atomic
+from cropseg_edge.sinks.masks import MaskSink
+from cropseg_edge.sinks.overlay import OverlayPainter
+from cropseg_edge.sinks.overlays import OverlaySink
+from cropseg_edge.sinks.sink import Sink
+from cropseg_edge.sinks.statistics import RunStatistics
+from cropseg_edge.sinks.table import FrameTable
+from cropseg_edge.sinks.versions import versions
+
+
+class RunRecorder:
+    """Records a run into a folder: masks, overlays, frames.csv, summary.json and, where asked
+    for, an overlay video, an MCAP bag and report.html.
+
+    What an earlier run left in the folder under these names is removed first.
+
+    Args:
+        out: the folder; made if missing.
+        source: what the frames come from, as the user said it.
+        bundle_name: name of the model bundle, from its manifest.
+        bundle_sha256: hex digest of the bundle file.
+        engine: engine and precision, for example "onnxruntime fp32".
+        mcap: file for a bag with the frames and the masks; needs the extra `ros`.
+        video: file for the overlay video, .webm or .mp4.
+        report: write report.html (it shows overlays, so it implies `overlays`).
+        overlays: write overlays/<name>.jpg.
+        rate_hz: frame rate of the video.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        source: str,
+        bundle_name: str,
+        bundle_sha256: str,
+        engine: str,
+        mcap: Path | None = None,
+        video: Path | None = None,
+        report: bool = False,
+        overlays: bool = True,
+        rate_hz: float | None = None,
+    ) -> None:
+        self.out = out
+        self._head = {
+            "source": source,
+            "bundle": {"name": bundle_name, "sha256": bundle_sha256},
+            "engine": engine,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        self._report = report
+        self._summary: dict[str, Any] | None = None
+        out.mkdir(parents=True, exist_ok=True)
+        _clear(out)
+        painter = OverlayPainter()
+        self._sinks: list[Sink] = [MaskSink(out / "masks")]
+        if overlays or report:
+            self._sinks.append(OverlaySink(out / "overlays", painter))
+        self._table = FrameTable(out / "frames.csv")
+        self._statistics = RunStatistics()
+
+    def record(self, frame: Frame, mask: CropMask) -> None:
+        """Write everything for one frame."""
+        for sink in self._sinks:
+            sink.write(frame, mask)
+        self._table.write(self._statistics.add(frame, mask))
+
+    def close(self, *, failed: int = 0) -> dict[str, Any]:
+        """Finish all files; idempotent.
+
+        Args:
+            failed: how many frames the source could not read (`FrameSource.failed`).
+
+        Returns:
+            The summary, as in summary.json.
+        """
+        if self._summary is None:
+            for sink in self._sinks:
+                sink.close()
+            self._table.close()
+            self._summary = {
+                **self._head,
+                **self._statistics.summary(),
+                "failed": failed,
+                "versions": versions(),
+            }
+            text = json.dumps(self._summary, indent=2)
+            write_atomic(self.out / "summary.json", text.encode())
+        return self._summary
+
+    def __enter__(self) -> "RunRecorder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _clear(out: Path) -> None:
+    """Remove the files of an earlier run, known by its frames.csv, so that no two runs mix."""
+    if not (out / "frames.csv").exists():
+        return
+    for pattern in ("frames.csv", "summary.json", "report.html", "masks/*.png", "overlays/*.jpg"):
+        for path in out.glob(pattern):
+            path.unlink()
