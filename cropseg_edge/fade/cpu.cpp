@@ -1,0 +1,334 @@
+// FADE upsampling (x2, 5x5) and mask decoding for the CPU; plain C functions, loaded with ctypes.
+//
+// Equations: Lu et al., ECCV 2022 (arXiv 2207.10392), as in fade/reference.py. The loops run over x
+// in blocks that stay in the L1 cache, and are written so that the compiler turns them into vector
+// code for each processor family. All arrays are float32, contiguous, [channels][rows][columns].
+// Where a non-finite number enters a pixel's result, the result is NaN, never a class.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#define INLINE static inline __attribute__((always_inline))
+
+// Makes `name` from `name_loops`: compiled for three processor families, chosen when it runs.
+// (GCC's target_clones takes arch= names for one maker's processors, and AVX2 without FMA.)
+#if defined(__x86_64__) && defined(__GNUC__)
+#define PER_PROCESSOR(name, parameters, arguments)                                         \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))) void            \
+        name##_avx512 parameters { name##_loops arguments; }                               \
+    __attribute__((target("avx2,fma"))) void name##_avx2 parameters { name##_loops arguments; } \
+    void name parameters {                                                                 \
+        if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&    \
+            __builtin_cpu_supports("avx512vl"))                                            \
+            return name##_avx512 arguments;                                                \
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))               \
+            return name##_avx2 arguments;                                                  \
+        name##_loops arguments;                                                            \
+    }
+#else
+#define PER_PROCESSOR(name, parameters, arguments) \
+    void name parameters { name##_loops arguments; }
+#endif
+
+namespace {
+
+constexpr int TAPS = 25, REACH = 2, BLOCK = 64;
+constexpr int PAD = 2 * REACH;  // columns of zeros on either side of an upsampled row
+
+INLINE float as_float(int32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+INLINE int32_t as_bits(float value) {
+    int32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+INLINE int32_t non_finite(float value) {
+    return (as_bits(value) & 0x7f800000) == 0x7f800000 ? -1 : 0;
+}
+
+// e^x for x <= 0 to 2e-7 relative (Cephes polynomial); NaN stays NaN. libm's is not vectorised.
+INLINE float exp_negative(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23 rounds to an integer
+    const float n = shifted - 12582912.0f;
+    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    return as_float(as_bits(p) + (int32_t)((uint32_t)as_bits(shifted) << 23));
+}
+
+INLINE float sigmoid(float x) {
+    const float e = exp_negative(x < 0 ? x : -x);
+    return (x < 0 ? e : 1.0f) / (1.0f + e);
+}
+
+// Nearest x2 of one row.
+INLINE void widen(const float* row, int width, float* out) {
+    for (int x = 0; x < width; ++x) out[2 * x] = out[2 * x + 1] = row[x];
+}
+
+struct Inputs {
+    const float *logits, *kernels_high, *kernels_low, *guide, *gate;
+    int channels, height, width;  // of the low-resolution maps
+};
+
+// Columns [x0, x0 + n) of output row y: result[c * BLOCK + x]. `rows` holds the 5 upsampled rows of
+// every channel, [5][channels][2 * width + 2 * PAD]; `low` the upsampled kernel rows, [25][2 * width].
+INLINE void block_of_row(const Inputs& in, const float* rows, const float* low, const float* gate,
+                         int y, int x0, int n, float* result) {
+    const int out_width = 2 * in.width;
+    const size_t plane = (size_t)4 * in.height * in.width, at = (size_t)y * out_width + x0;
+    const size_t row_size = (size_t)out_width + 2 * PAD;
+    float weight[TAPS][BLOCK], highest[BLOCK], total[BLOCK], poison[BLOCK];
+    int32_t bad[BLOCK];
+    for (int x = 0; x < n; ++x) highest[x] = -3.0e38f, total[x] = 0.0f, bad[x] = 0;
+    for (int k = 0; k < TAPS; ++k) {
+        const float *high_row = in.kernels_high + k * plane + at, *low_row = low + k * out_width + x0;
+        for (int x = 0; x < n; ++x) {
+            const float value = high_row[x] + low_row[x];
+            weight[k][x] = value;
+            bad[x] |= non_finite(value);
+            highest[x] = value > highest[x] ? value : highest[x];
+        }
+    }
+    for (int k = 0; k < TAPS; ++k)
+        for (int x = 0; x < n; ++x) {
+            const float value = exp_negative(weight[k][x] - highest[x]);
+            weight[k][x] = value;
+            total[x] += value;
+        }
+    for (int x = 0; x < n; ++x) total[x] = 1.0f / total[x], poison[x] = as_float(bad[x]);
+    for (int c = 0; c < in.channels; ++c) {
+        float sum[BLOCK];
+        for (int x = 0; x < n; ++x) sum[x] = 0.0f;
+        for (int r = 0; r < 5; ++r) {
+            const float* row = rows + ((size_t)r * in.channels + c) * row_size + x0;
+            const float(*w)[BLOCK] = weight + 5 * r;
+            for (int x = 0; x < n; ++x)
+                sum[x] += w[0][x] * row[x] + w[1][x] * row[x + 2] + w[2][x] * row[x + 4] +
+                          w[3][x] * row[x + 6] + w[4][x] * row[x + 8];
+        }
+        float* out = result + (size_t)c * BLOCK;
+        if (in.guide) {
+            const float* guide = in.guide + c * plane + at;
+            for (int x = 0; x < n; ++x) {
+                const float g = gate[x0 + x];
+                out[x] = g * guide[x] + (1.0f - g) * (sum[x] * total[x]) + poison[x];
+            }
+        } else {
+            for (int x = 0; x < n; ++x) out[x] = sum[x] * total[x] + poison[x];
+        }
+    }
+}
+
+// In place: result[c][x] becomes the softmax over c; NaN for every class of a pixel that has one
+// non-finite value.
+INLINE void softmax_block(float* result, int channels, int n) {
+    float highest[BLOCK], total[BLOCK];
+    int32_t bad[BLOCK];
+    for (int x = 0; x < n; ++x) highest[x] = -3.0e38f, total[x] = 0.0f, bad[x] = 0;
+    for (int c = 0; c < channels; ++c)
+        for (int x = 0; x < n; ++x) {
+            const float value = result[c * BLOCK + x];
+            bad[x] |= non_finite(value);
+            highest[x] = value > highest[x] ? value : highest[x];
+        }
+    for (int c = 0; c < channels; ++c)
+        for (int x = 0; x < n; ++x) {
+            const float value = exp_negative(result[c * BLOCK + x] - highest[x]);
+            result[c * BLOCK + x] = value;
+            total[x] += value;
+        }
+    for (int x = 0; x < n; ++x) total[x] = 1.0f / total[x] + as_float(bad[x]);
+    for (int c = 0; c < channels; ++c)
+        for (int x = 0; x < n; ++x) result[c * BLOCK + x] *= total[x];
+}
+
+// The five upsampled source rows around low-resolution row u, zeros outside of the map.
+INLINE void gather_rows(const Inputs& in, int u, float* rows) {
+    const size_t row_size = (size_t)2 * in.width + 2 * PAD;
+    for (int r = 0; r < 5; ++r) {
+        const int v = u + r - REACH;
+        if (v < 0 || v >= in.height) {
+            std::memset(rows + r * in.channels * row_size, 0, in.channels * row_size * sizeof(float));
+            continue;
+        }
+        for (int c = 0; c < in.channels; ++c)
+            widen(in.logits + ((size_t)c * in.height + v) * in.width, in.width,
+                  rows + (r * in.channels + c) * row_size + PAD);
+    }
+}
+
+INLINE void upsample_loops(const Inputs& in, bool probabilities, float* scratch, float* out) {
+    const int out_width = 2 * in.width;
+    const size_t plane = (size_t)4 * in.height * in.width;
+    float* rows = scratch;
+    float* low = rows + (size_t)5 * in.channels * (out_width + 2 * PAD);
+    float* gate = low + (size_t)TAPS * out_width;
+    float* result = gate + out_width;
+    for (int u = 0; u < in.height; ++u) {
+        gather_rows(in, u, rows);
+        for (int k = 0; k < TAPS; ++k)
+            widen(in.kernels_low + ((size_t)k * in.height + u) * in.width, in.width,
+                  low + (size_t)k * out_width);
+        if (in.gate) {
+            widen(in.gate + (size_t)u * in.width, in.width, gate);
+            for (int x = 0; x < out_width; ++x)
+                gate[x] = sigmoid(gate[x]) + as_float(non_finite(gate[x]));
+        }
+        for (int y = 2 * u; y < 2 * u + 2; ++y)
+            for (int x0 = 0; x0 < out_width; x0 += BLOCK) {
+                const int n = out_width - x0 < BLOCK ? out_width - x0 : BLOCK;
+                block_of_row(in, rows, low, gate, y, x0, n, result);
+                if (probabilities) softmax_block(result, in.channels, n);
+                for (int c = 0; c < in.channels; ++c)
+                    std::memcpy(out + c * plane + (size_t)y * out_width + x0,
+                                result + (size_t)c * BLOCK, n * sizeof(float));
+            }
+    }
+}
+
+PER_PROCESSOR(upsample, (const Inputs& in, bool probabilities, float* scratch, float* out),
+              (in, probabilities, scratch, out))
+
+// Bilinear samples of one source row at every output column, for every class. Not compiled per
+// processor: the gather instructions that a compiler then takes are slower than plain loads.
+void stretch_row(const float* source, size_t plane, int channels, const int32_t* left,
+                 const float* part, int step, int stride, int width, float* out) {
+    for (int c = 0; c < channels; ++c) {
+        const float* row = source + c * plane;
+        float* to = out + (size_t)c * stride;
+        for (int x = 0; x < width; ++x) {
+            const float *at = row + left[x], value = at[0];
+            to[x] = value + part[x] * (at[step] - value);
+        }
+    }
+}
+
+// One output row: mix two stretched rows, take the most probable class and its probability. Rows are
+// `stride` floats, whole blocks, so that every loop has a fixed length; `width` of them count.
+INLINE void decide_row_loops(const float* top, const float* bottom, float part, int channels,
+                             int stride, int width, uint8_t* labels, uint8_t* confidence) {
+    for (int x0 = 0; x0 < width; x0 += BLOCK) {
+        float best[BLOCK];
+        int32_t label[BLOCK], level[BLOCK];
+        uint8_t bytes[2][BLOCK];
+        for (int x = 0; x < BLOCK; ++x) {
+            best[x] = top[x0 + x] + part * (bottom[x0 + x] - top[x0 + x]);
+            label[x] = 0;
+        }
+        for (int c = 1; c < channels; ++c) {
+            const float *a = top + (size_t)c * stride + x0, *b = bottom + (size_t)c * stride + x0;
+            for (int x = 0; x < BLOCK; ++x) {
+                const float value = a[x] + part * (b[x] - a[x]);
+                label[x] = value > best[x] ? c : label[x];
+                best[x] = value > best[x] ? value : best[x];
+            }
+        }
+        for (int x = 0; x < BLOCK; ++x) level[x] = (int32_t)(best[x] * 255.0f + 0.5f);
+        for (int x = 0; x < BLOCK; ++x) bytes[0][x] = (uint8_t)label[x];
+        for (int x = 0; x < BLOCK; ++x) bytes[1][x] = (uint8_t)level[x];
+        const size_t n = width - x0 < BLOCK ? width - x0 : BLOCK;
+        std::memcpy(labels + x0, bytes[0], n);
+        std::memcpy(confidence + x0, bytes[1], n);
+    }
+}
+
+PER_PROCESSOR(decide_row,
+              (const float* top, const float* bottom, float part, int channels, int stride,
+               int width, uint8_t* labels, uint8_t* confidence),
+              (top, bottom, part, channels, stride, width, labels, confidence))
+
+INLINE void in_unit_range_loops(const float* values, size_t count, bool* good) {
+    int32_t bad = 0;
+    for (size_t i = 0; i < count; ++i) bad |= values[i] >= 0.0f && values[i] <= 1.001f ? 0 : 1;
+    *good = bad == 0;
+}
+
+PER_PROCESSOR(in_unit_range, (const float* values, size_t count, bool* good), (values, count, good))
+
+// Left source index and the right neighbour's weight of each output position, which is
+// scale * i + offset clamped to [0, size - 1]. The left index leaves room for a right neighbour.
+void positions(double scale, double offset, int size, int count, int32_t* left, float* part) {
+    for (int i = 0; i < count; ++i) {
+        double at = scale * i + offset;
+        at = at > 0 ? at : 0;
+        at = at < size - 1 ? at : size - 1;
+        left[i] = (int32_t)(at < size - 2 || size == 1 ? at : size - 2);
+        part[i] = (float)(at - left[i]);
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+int cropseg_abi() { return 1; }
+
+// 0 when done, 1 when memory ran out. `guide` and `gate` are both null in the ungated form.
+int cropseg_fade(const float* logits, const float* kernels_high, const float* kernels_low,
+                 const float* guide, const float* gate, int channels, int height, int width,
+                 int probabilities, float* out) {
+    thread_local std::vector<float> scratch;
+    const Inputs in{logits, kernels_high, kernels_low, guide, gate, channels, height, width};
+    const size_t row_size = (size_t)2 * width + 2 * PAD;
+    try {
+        scratch.assign(row_size * (5 * (size_t)channels + TAPS + 1) + (size_t)channels * BLOCK, 0);
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+    upsample(in, probabilities != 0, scratch.data(), out);
+    return 0;
+}
+
+// 0 when done, 1 when memory ran out, 2 when a probability is not in [0, 1] (nothing is written).
+int cropseg_decode(const float* probabilities, int channels, int grid_height, int grid_width,
+                   double x_scale, double x_offset, double y_scale, double y_offset, int height,
+                   int width, uint8_t* labels, uint8_t* confidence) {
+    thread_local std::vector<float> floats;
+    thread_local std::vector<int32_t> ints;
+    const size_t plane = (size_t)grid_height * grid_width;
+    const int stride = (width + BLOCK - 1) / BLOCK * BLOCK;
+    const size_t row = (size_t)channels * stride;
+    bool good;
+    in_unit_range(probabilities, plane * channels, &good);
+    if (!good) return 2;
+    try {
+        floats.resize(2 * row + width + height);
+        ints.resize((size_t)width + height);
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+    float *slot[2] = {floats.data(), floats.data() + row};
+    float *x_part = slot[1] + row, *y_part = x_part + width;
+    int32_t *left = ints.data(), *top = left + width;
+    positions(x_scale, x_offset, grid_width, width, left, x_part);
+    positions(y_scale, y_offset, grid_height, height, top, y_part);
+    int held[2] = {-1, -1};  // which source row each slot holds: row v lives in slot v % 2
+    for (int y = 0; y < height; ++y) {
+        const int a = top[y], b = a + 1 < grid_height ? a + 1 : a;
+        for (const int v : {a, b})
+            if (held[v % 2] != v) {
+                stretch_row(probabilities + (size_t)v * grid_width, plane, channels, left, x_part,
+                            grid_width > 1, stride, width, slot[v % 2]);
+                held[v % 2] = v;
+            }
+        decide_row(slot[a % 2], slot[b % 2], y_part[y], channels, stride, width,
+                   labels + (size_t)y * width, confidence + (size_t)y * width);
+    }
+    return 0;
+}
+}
