@@ -16,12 +16,26 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--config", "config_path", type=click.Path(path_type=Path), required=True,
-              help="YAML file; see training/configs.")
-@click.option("--out", type=click.Path(path_type=Path), required=True,
-              help="Folder for checkpoint, log and effective configuration.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="Override one value, e.g. --set data.crop=256.")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="YAML file; see training/configs.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for checkpoint, log and effective configuration.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override one value, e.g. --set data.crop=256.",
+)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (default: torch's choice).")
 def train(config_path: Path, out: Path, overrides: tuple[str, ...], threads: int | None) -> None:
     """Train a network; started again with the same --out, it goes on where it stood.
@@ -38,6 +52,29 @@ def train(config_path: Path, out: Path, overrides: tuple[str, ...], threads: int
     if threads:
         torch.set_num_threads(threads)
     click.echo(run(load_config(config_path, overrides), out))
+
+
+@cli.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The bundle to write.")
+@click.option("--width", default=640, show_default=True, help="Network input, pixels.")
+@click.option("--height", default=480, show_default=True, help="Network input, pixels.")
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path),
+    help="JSON of `cropseg eval --json`, to go into the manifest.",
+)
+def export(checkpoint: Path, out: Path, width: int, height: int, metrics: Path | None) -> None:
+    """Write a checkpoint as a bundle; refuses if ONNX Runtime and PyTorch disagree.
+
+    \b
+    Example:
+      python -m training export runs/nano/last.pt --out nano.cropseg
+    """
+    from training.export import export_bundle
+
+    bundle = export_bundle(checkpoint, out, width=width, height=height, metrics=metrics)
+    click.echo(f"{out}  sha256 {bundle.sha256}")
 
 
 def main() -> None:

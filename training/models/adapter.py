@@ -73,7 +73,9 @@ class ConvFfn(nn.Module):
 class Injector(nn.Module):
     """Pyramid to ViT: x + gamma * attention(x, c), gamma starting near zero."""
 
-    def __init__(self, width: int, heads: int, points: int, value_ratio: float, init: float) -> None:
+    def __init__(
+        self, width: int, heads: int, points: int, value_ratio: float, init: float
+    ) -> None:
         super().__init__()
         self.norm_query = nn.LayerNorm(width, eps=EPS)
         self.norm_value = nn.LayerNorm(width, eps=EPS)
@@ -159,9 +161,7 @@ class ViTAdapter(nn.Module):
         """Stem map at stride 2 and the four maps of `image` [B, 3, H, W], H and W % 32 == 0."""
         stem, (c1, *pyramid) = self.prior(image)
         shapes = [(m.shape[2], m.shape[3]) for m in pyramid]
-        tokens = [
-            m.flatten(2).transpose(1, 2) + self.level_embed[i] for i, m in enumerate(pyramid)
-        ]
+        tokens = [m.flatten(2).transpose(1, 2) + self.level_embed[i] for i, m in enumerate(pyramid)]
         c = torch.cat(tokens, 1)  # [B, 21N/4, d]
         x, size = self.vit.embed(image)  # [B, N, d]
         vit_points = reference_points([size], x.device, x.dtype)

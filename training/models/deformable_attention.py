@@ -1,6 +1,6 @@
 """Multi-scale deformable attention in plain PyTorch, by GridSample or by gather.
 
-Zhu et al.: "Deformable DETR", ICLR 2021, in the form that ViT-Adapter (Chen et al., ICLR 2023) uses.
+Zhu et al.: "Deformable DETR", ICLR 2021, in the form of ViT-Adapter (Chen et al., ICLR 2023).
 """
 
 import math
@@ -45,7 +45,7 @@ def sample_gather(value: Tensor, points: Tensor) -> Tensor:
             weight = (1 - (x - xi).abs()) * (1 - (y - yi).abs())
             inside = (xi >= 0) & (xi <= w - 1) & (yi >= 0) & (yi <= h - 1)
             index = yi.clamp(0, h - 1) * w + xi.clamp(0, w - 1)
-            index = index.to(torch.int64).view(n, 1, q * p).expand(n, c, q * p)
+            index = index.to(torch.int64).reshape(n, 1, q * p).expand(n, c, q * p)
             corner = flat.gather(2, index).view(n, c, q, p)
             result = result + corner * (weight * inside.to(weight.dtype))[:, None]
     return result

@@ -94,9 +94,7 @@ def build(size: str | ModelSize) -> CropSegmenter:
         drop_path=s.drop_path,
     )
     decoder = FpnDecoder(s.width, s.decoder_width, fade_steps=s.fade_steps, lite=s.lite)
-    upsampler = FadeUpsampler(
-        s.stem, s.decoder_width, s.compressed, lite=s.lite, output_channels=3
-    )
+    upsampler = FadeUpsampler(s.stem, s.decoder_width, s.compressed, lite=s.lite, output_channels=3)
     return CropSegmenter(backbone, decoder, upsampler, s.decoder_width)
 
 

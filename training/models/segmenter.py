@@ -13,7 +13,8 @@ class FpnDecoder(nn.Module):
         super().__init__()
         self.laterals = nn.ModuleList(nn.Conv2d(channels, width, 1) for _ in range(4))
         self.steps = nn.ModuleList(
-            FadeUpsampler(width, width, gated=True, lite=lite) for _ in range(3 if fade_steps else 0)
+            FadeUpsampler(width, width, gated=True, lite=lite)
+            for _ in range(3 if fade_steps else 0)
         )
         self.fuse = conv_norm_relu(width, width)
 

@@ -1,6 +1,6 @@
 """The plain vision transformer trunk: patches in, tokens out, block by block.
 
-Dosovitskiy et al., ICLR 2021; LayerScale after Touvron et al. 2021; drop path after Huang et al. 2016.
+Dosovitskiy et al., ICLR 2021; LayerScale: Touvron et al. 2021; drop path: Huang et al. 2016.
 """
 
 import torch
@@ -96,7 +96,7 @@ class VisionTransformer(nn.Module):
         self.patch_embed = nn.Conv2d(3, width, patch, patch)
         self.pos_embed = nn.Parameter(torch.empty(1, width, *grid))
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = nn.ModuleList(
             Block(width, heads, mlp_ratio, rate, layer_scale) for rate in rates
         )

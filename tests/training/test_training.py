@@ -1,0 +1,112 @@
+"""A run from configuration to checkpoint: data, resuming after a kill, what is refused."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from cropseg_edge.errors import ConfigError, FrameError
+from training.checkpoint import load_model, read_state
+from training.config import load_config
+from training.data.batches import CropDataset
+from training.data.fields import find_set
+from training.train import train
+
+
+def test_mask_values_become_sets_of_classes(field_root):
+    _, complete = find_set([field_root], "complete", "train").read("p0")
+    _, left_open = find_set([field_root], "open", "train").read("p0")
+    assert set(np.unique(complete)) == {0b001, 0b010}
+    assert set(np.unique(left_open)) == {0b101, 0b010}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("tested", "evaluation only"), ("missing", "no root has a set")]
+)
+def test_a_set_that_may_not_be_trained_on_is_refused(field_root, name, message):
+    with pytest.raises(FrameError, match=message):
+        find_set([field_root], name, "train")
+
+
+def test_a_sample_is_the_same_in_every_run(config_file):
+    config = load_config(config_file)
+    first, second = (CropDataset(config, 10)[7] for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+
+
+def test_a_killed_run_goes_on_exactly(config_file, tmp_path):
+    config = load_config(config_file)
+    whole = read_state(train(config, tmp_path / "whole"))
+
+    class Killed(Exception):
+        pass
+
+    def kill(module, inputs):
+        if module.training and next(counter) == 3:
+            raise Killed
+
+    counter = iter(range(100))
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda m, i: kill(m, i) if type(m).__name__ == "CropSegmenter" else None
+    )
+    try:
+        with pytest.raises(Killed):
+            train(config, tmp_path / "resumed")
+    finally:
+        hook.remove()
+    assert read_state(tmp_path / "resumed" / "last.pt")["step"] == 2
+    resumed = read_state(train(config, tmp_path / "resumed"))
+
+    assert resumed["step"] == whole["step"] == 6
+    for name, value in whole["ema"].items():
+        assert torch.equal(value, resumed["ema"][name]), name
+    logs = [(tmp_path / run / "log.csv").open() for run in ("whole", "resumed")]
+    losses = [[row["loss"] for row in csv.DictReader(log)] for log in logs]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 3
+
+
+def test_a_checkpoint_gives_the_averaged_network(config_file, tmp_path):
+    path = train(load_config(config_file), tmp_path / "run")
+    model, state = load_model(path)
+    assert not model.training
+    assert state["step"] == 6
+    assert torch.equal(model.state_dict()["classifier.bias"], state["ema"]["classifier.bias"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stpes=3", "stpes"),
+        ("data.crop=50", "data.crop"),
+        ("batch=-1", "batch"),
+        ("optimiser.lr=.nan", "optimiser.lr"),
+        ("batch", "key.key=value"),
+    ],
+)
+def test_a_wrong_configuration_names_the_key(config_file, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(config_file, (override,))
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "last.pt"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ConfigError, match="no checkpoint"):
+        load_model(path)
+
+
+def test_a_pickle_with_code_in_it_never_runs(tmp_path):
+    canary = tmp_path / "canary"
+
+    class Evil:
+        def __reduce__(self):
+            return (canary.touch, ())
+
+    path = tmp_path / "evil.pt"
+    torch.save({"size": Evil(), "ema": {}}, path)
+    with pytest.raises(ConfigError):
+        read_state(path)
+    assert not canary.exists()

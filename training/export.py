@@ -1,0 +1,208 @@
+"""Checkpoint in, bundle out: two ONNX graphs, golden frames, proof that they match PyTorch."""
+
+import io
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cropseg_edge import __version__
+from cropseg_edge.bundle import (
+    Bundle,
+    DatasetRecord,
+    GoldenFrame,
+    InputSpec,
+    Manifest,
+    TrainingRecord,
+    UpsamplerSpec,
+    UpsamplerTensors,
+    write_bundle,
+)
+from cropseg_edge.errors import ConfigError, ParityError
+from cropseg_edge.fade import fade_probabilities
+from cropseg_edge.mask import CLASSES
+from cropseg_edge.simulator import FieldSimulator
+from training.checkpoint import load_model
+from training.config import TrainConfig
+from training.data.batches import MEAN, STD, normalise
+from training.data.fields import find_set, held_out
+from training.models.deformable_attention import DeformableAttention
+from training.models.fade import FadeInputs
+from training.models.segmenter import CropSegmenter
+
+log = logging.getLogger("training")
+OPSET = 18  # the newest that TensorRT 10.3 reads whole and that keeps Gelu decomposed
+TOLERANCE = 1e-4
+LICENCE = "CC-BY-SA-4.0"
+OUTPUTS = ("logits", "kernels_high", "kernels_low", "guide", "gate")
+GOLDEN = (
+    ("maize", "sun", "oblique"),
+    ("beet", "cloud", "nadir"),
+    ("cereal", "dusk", "nadir"),
+    ("broadleaf", "night", "oblique"),
+)
+
+
+class EngineGraph(nn.Module):
+    """What the engine computes: image in, FADE's inputs out."""
+
+    def __init__(self, model: CropSegmenter) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> FadeInputs:
+        return self.model.predict(image)
+
+
+def export_onnx(model: CropSegmenter, width: int, height: int, *, gather: bool) -> bytes:
+    """The network up to FADE's inputs as ONNX, static shapes, batch 1.
+
+    Args:
+        gather: write deformable attention as gathers, for TensorRT; otherwise as GridSample,
+            which ONNX Runtime computes faster.
+    """
+    for module in model.modules():
+        if isinstance(module, DeformableAttention):
+            module.gather = gather
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            EngineGraph(model).eval(),
+            (torch.zeros(1, 3, height, width),),
+            buffer,
+            input_names=["image"],
+            output_names=list(OUTPUTS),
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+def export_bundle(
+    checkpoint: Path,
+    out: Path,
+    *,
+    width: int = 640,
+    height: int = 480,
+    version: str = __version__,
+    metrics: Path | None = None,
+) -> Bundle:
+    """Write the bundle of a checkpoint.
+
+    Args:
+        metrics: JSON of `cropseg eval --json` to put into the manifest.
+
+    Raises:
+        ParityError: ONNX Runtime and PyTorch differ by more than 1e-4 in a probability.
+        ConfigError: unreadable checkpoint or metrics, or a size that the network cannot take.
+    """
+    if width % 32 or height % 32:
+        raise ConfigError(f"width and height must be multiples of 32, got {width}x{height}")
+    model, state = load_model(checkpoint)
+    frames = [golden_frame(*what, width, height) for what in GOLDEN]
+    expected = [reference_probabilities(model, frame) for frame in frames]
+    members: dict[str, bytes] = {}
+    graphs = {"onnxruntime": "model.onnx", "tensorrt": "model.tensorrt.onnx"}
+    for engine, name in graphs.items():
+        members[name] = export_onnx(model, width, height, gather=engine == "tensorrt")
+        worst = max(
+            float(np.abs(onnx_probabilities(session, frame) - reference).max())
+            for session in [open_session(members[name])]
+            for frame, reference in zip(frames, expected, strict=True)
+        )
+        log.info("%s agrees with PyTorch to %.1e on the golden frames", name, worst)
+        if not worst <= TOLERANCE:
+            raise ParityError(
+                f"{name}: probabilities differ from PyTorch's by {worst:.2e}, more than "
+                f"{TOLERANCE:.0e}; nothing was written"
+            )
+    golden = []
+    for i, (frame, reference) in enumerate(zip(frames, expected, strict=True)):
+        record = GoldenFrame(image=f"golden/{i}.png", probabilities=f"golden/{i}.npy")
+        members[record.image] = cv2.imencode(".png", frame)[1].tobytes()
+        array = io.BytesIO()
+        np.save(array, reference, allow_pickle=False)
+        members[record.probabilities] = array.getvalue()
+        golden.append(record)
+    config = TrainConfig.model_validate(yaml.safe_load(state["config"]))
+    manifest = Manifest(
+        name=f"cropseg-{state['size']['name']}",
+        version=version,
+        size=state["size"]["name"],
+        licence=LICENCE,
+        classes=CLASSES,
+        input=InputSpec(
+            tensor="image", width=width, height=height, mean=MEAN, std=STD, color_order="rgb"
+        ),
+        graphs=graphs,
+        upsampler=UpsamplerSpec(
+            gated=True,
+            lite=state["size"]["lite"],
+            tensors=UpsamplerTensors(**{name: name for name in OUTPUTS}),
+        ),
+        training=TrainingRecord(
+            datasets=tuple(used_sets(config)),
+            steps=state["step"],
+            images_seen=state["step"] * config.batch,
+            code_version=__version__,
+        ),
+        metrics=read_metrics(metrics) if metrics else {},
+        golden=tuple(golden),
+    )
+    bundle = write_bundle(out, manifest, members)
+    log.info("%s: %.1f MB, sha256 %s", out, out.stat().st_size / 1e6, bundle.sha256)
+    return bundle
+
+
+def golden_frame(
+    species: str, condition: str, camera: str, width: int, height: int
+) -> NDArray[np.uint8]:
+    """A simulated frame at the network's input size, uint8 BGR."""
+    simulator = FieldSimulator(species, condition, camera, seed=1, width=width, height=height)
+    return simulator.render(0).image
+
+
+@torch.no_grad()
+def reference_probabilities(model: CropSegmenter, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """PyTorch's class probabilities after FADE, float32 [3, H/2, W/2]."""
+    return model(normalise(frame)[None])[0].softmax(0).numpy()
+
+
+def open_session(graph: bytes):
+    """An ONNX Runtime session on the CPU."""
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+
+
+def onnx_probabilities(session, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The same through ONNX Runtime and the FADE stage that runs on the robot."""
+    outputs = session.run(list(OUTPUTS), {"image": normalise(frame)[None].numpy()})
+    return fade_probabilities(*outputs)
+
+
+def used_sets(config: TrainConfig):
+    """The training data with their licences, as the manifest records them."""
+    for name in config.data.weights:
+        field = find_set(config.data.roots, name, config.data.split)
+        images = sum(not held_out(stem, config.data.validation) for stem in field.stems)
+        yield DatasetRecord(
+            name=name, licence=field.licence, split=config.data.split, images=images
+        )
+
+
+def read_metrics(path: Path) -> dict[str, dict[str, float]]:
+    """Data set to figure to percent, from an evaluation's JSON."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(f"cannot read the metrics {path}: {error}") from error
+    return content.get("sets", content)

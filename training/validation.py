@@ -1,0 +1,56 @@
+"""Watching a run: figures on training pictures that were held out, never on an evaluation set."""
+
+from collections.abc import Iterable, Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from training.config import TrainConfig
+from training.data.batches import normalise
+from training.data.fields import FieldSet, find_set, held_out
+from training.models.fade import bilinear_like
+
+PICTURES_A_SET = 16
+
+
+def validation_pictures(config: TrainConfig) -> Iterator[tuple[FieldSet, str]]:
+    """The held-out share of the training pictures, at most 16 a set."""
+    for name in config.data.weights:
+        field = find_set(config.data.roots, name, config.data.split)
+        stems = [s for s in field.stems if held_out(s, config.data.validation)]
+        yield from ((field, stem) for stem in stems[:PICTURES_A_SET])
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module, pictures: Iterable[tuple[FieldSet, str]], frame: tuple[int, int]
+) -> tuple[float, float]:
+    """Vegetation and crop mIoU in percent, the pixels of all pictures pooled.
+
+    Args:
+        frame: width and height that each picture is fitted into, as on the robot.
+    """
+    counts = np.zeros((2, 2, 2), np.int64)  # reading, truth, prediction
+    for field, stem in pictures:
+        image, sets = field.read(stem)
+        scale = min(frame[0] / image.shape[1], frame[1] / image.shape[0])
+        size = [max(32, 32 * round(extent * scale / 32)) for extent in image.shape[1::-1]]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        sets = cv2.resize(sets, size, interpolation=cv2.INTER_NEAREST)
+        logits = bilinear_like(model(normalise(image)[None]), image.shape[:2])[0]
+        labels = logits.argmax(0).numpy()
+        for i, class_bits in enumerate((0b110, 0b010)):  # vegetation, crop
+            inside, outside = sets & class_bits > 0, sets & ~class_bits & 0b111 > 0
+            decided = inside != outside
+            predicted = (class_bits >> labels) & 1
+            pairs = 2 * inside[decided] + predicted[decided]
+            counts[i] += np.bincount(pairs, minlength=4).reshape(2, 2)
+    return miou(counts[0]), miou(counts[1])
+
+
+def miou(counts: np.ndarray) -> float:
+    """Mean IoU of both classes in percent, from a 2 x 2 confusion matrix."""
+    hit = np.diag(counts)
+    return float(100 * np.mean(hit / np.maximum(counts.sum(0) + counts.sum(1) - hit, 1)))
