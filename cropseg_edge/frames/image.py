@@ -1,0 +1,60 @@
+"""A single image file as a source of one frame."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cropseg_edge.errors import FrameError
+from cropseg_edge.frames.encodings import decode_compressed
+from cropseg_edge.frames.frame import Frame
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image file.
+
+    Returns:
+        uint8 [H, W, 3], BGR, upright (an EXIF orientation is applied); deeper samples are scaled
+        to 8 bits, transparency is dropped.
+
+    Raises:
+        FrameError: unreadable, empty, cut short, damaged, or no image; the message names the file.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png") or not data:
+            return decode_compressed(data)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except (FrameError, cv2.error) as error:
+        raise FrameError(f"{path}: {error}") from error
+    if image is None:
+        raise FrameError(f"{path}: not an image that OpenCV can read, or a damaged one")
+    return np.asarray(image, np.uint8)
+
+
+class ImageSource:
+    """Gives the one frame of an image file; a FrameError where it cannot be read."""
+
+    rate_hz: float | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.failed = 0
+        self._path = path
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield Frame(
+            image=read_image(self._path),
+            stamp_ns=0,
+            frame_id="camera",
+            sequence=0,
+            name=self._path.stem,
+        )
+
+    def close(self) -> None:
+        """Nothing to free."""
