@@ -77,6 +77,22 @@ def export(checkpoint: Path, out: Path, width: int, height: int, metrics: Path |
     click.echo(f"{out}  sha256 {bundle.sha256}")
 
 
+@cli.command()
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), default="training.png", show_default=True)
+def plot(runs: tuple[Path, ...], out: Path) -> None:
+    """Draw loss and held-out mIoU of one or more runs as a picture.
+
+    \b
+    Example:
+      python -m training plot runs/nano runs/other --out training.png
+    """
+    from training.plot import plot_runs
+
+    plot_runs(runs, out)
+    click.echo(out)
+
+
 def main() -> None:
     """Entry point: errors of ours become one line and exit code 2."""
     try:

@@ -38,9 +38,8 @@ def random_crop(
     matrix = np.array([[cos * flip_x, -sin * flip_y, 0], [sin * flip_x, cos * flip_y, 0]])
     matrix[:, 2] = size / 2 - matrix[:, :2] @ (cx, cy)
 
-    shrinking = cv2.INTER_AREA if scale < 0.6 else cv2.INTER_LINEAR
-    if shrinking == cv2.INTER_AREA:  # warpAffine has no area filter: blur first
-        image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale)
+    if scale < 0.6:  # warpAffine has no area filter
+        image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale).astype(np.uint8, copy=False)
     out = cv2.warpAffine(
         image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(104, 116, 124)
     )

@@ -1,0 +1,37 @@
+"""Logs of runs in, a picture of their loss and held-out mIoU out."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from cropseg_edge.errors import ConfigError
+
+
+def plot_runs(runs: Sequence[Path], out: Path) -> None:
+    """Draw `log.csv` of each run folder; raises ConfigError where there is none."""
+    import matplotlib.figure
+
+    figure = matplotlib.figure.Figure(figsize=(11, 4), layout="constrained")
+    loss, miou = figure.subplots(1, 2)
+    for run in runs:
+        try:
+            with (run / "log.csv").open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        except OSError as error:
+            raise ConfigError(f"{run} is no folder of a training run: {error}") from error
+        loss.plot([int(r["step"]) for r in rows], [float(r["loss"]) for r in rows], label=run.name)
+        checked = [r for r in rows if r["crop_miou"]]
+        for key, style in (("vegetation_miou", "-"), ("crop_miou", "--")):
+            label = f"{run.name} {key.split('_')[0]}"
+            miou.plot(
+                [int(r["step"]) for r in checked], [float(r[key]) for r in checked], style,
+                marker=".", label=label,
+            )  # fmt: skip
+    loss.set(xlabel="step", ylabel="training loss")
+    miou.set(xlabel="step", ylabel="mIoU on held-out training pictures, %")
+    for axes in (loss, miou):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    temporary = out.with_name(f".{out.name}.part")
+    figure.savefig(temporary, format="png", dpi=110)
+    temporary.replace(out)
