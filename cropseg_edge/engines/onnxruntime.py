@@ -1,0 +1,154 @@
+"""The reference engine: a bundle's graph in ONNX Runtime on the CPU."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cropseg_edge.bundle import Bundle
+from cropseg_edge.errors import BundleError, EngineError
+
+_MOST_THREADS = 4
+
+
+class OnnxRuntimeEngine:
+    """Runs a bundle's graph with fixed, preallocated inputs and outputs.
+
+    Args:
+        bundle: the checked bundle.
+        threads: of one run; None takes the physical cores this process may use, at most 4.
+
+    Raises:
+        BundleError: ONNX Runtime does not understand the graph.
+        EngineError: the graph's inputs and outputs are not those of the manifest.
+    """
+
+    name = "onnxruntime"
+    precision = "fp32"
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        import onnxruntime as ort
+
+        if threads is not None and threads < 1:
+            raise EngineError(f"threads must be at least 1, got {threads}")
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.intra_op_num_threads = threads or min(_MOST_THREADS, physical_cores())
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        # Spinning workers gain a few percent of a run and burn a core between frames.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session: Any = ort.InferenceSession(
+                bundle.graph("onnxruntime"), options, providers=["CPUExecutionProvider"]
+            )
+        except _runtime_errors() as error:
+            raise BundleError(
+                f"{bundle.path.name}: ONNX Runtime {ort.__version__} refuses the graph: "
+                f"{_first_line(error)}"
+            ) from error
+        spec = bundle.manifest.input
+        self._input = spec.tensor
+        self._shape = (1, 3, spec.height, spec.width)
+        self._check(bundle)
+        self._binding: Any = self._session.io_binding()
+        self._outputs = self._bind_outputs(bundle)
+
+    def infer(self, image: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Run the network; see `Engine.infer`. The same output buffers come back each time."""
+        if self._session is None:
+            raise EngineError("the engine is closed; make a new one")
+        if image.shape != self._shape or image.dtype != np.float32 or not image.flags.c_contiguous:
+            raise EngineError(
+                f"the network takes contiguous float32 {list(self._shape)}, "
+                f"got {image.dtype} {list(image.shape)}"
+            )
+        self._binding.bind_input(self._input, "cpu", 0, np.float32, self._shape, image.ctypes.data)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except _runtime_errors() as error:
+            raise EngineError(f"ONNX Runtime failed: {_first_line(error)}") from error
+        return self._outputs
+
+    def close(self) -> None:
+        """Free the session; idempotent."""
+        self._session = self._binding = None
+        self._outputs = {}
+
+    def _check(self, bundle: Bundle) -> None:
+        spec, name = bundle.manifest.input, bundle.path.name
+        inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
+        if list(inputs) != [spec.tensor]:
+            raise EngineError(f"{name}: the graph takes {sorted(inputs)}, expected {[spec.tensor]}")
+        _check_tensor(name, inputs[spec.tensor], self._shape)
+        outputs = {tensor.name: tensor for tensor in self._session.get_outputs()}
+        for key, expected in _output_shapes(bundle, outputs).items():
+            _check_tensor(name, outputs[key], expected)
+
+    def _bind_outputs(self, bundle: Bundle) -> dict[str, NDArray[np.float32]]:
+        graph = {tensor.name: tensor for tensor in self._session.get_outputs()}
+        buffers = {}
+        for key, shape in _output_shapes(bundle, graph).items():
+            buffers[key] = np.zeros(shape, np.float32)
+            self._binding.bind_output(key, "cpu", 0, np.float32, shape, buffers[key].ctypes.data)
+        return buffers
+
+
+def physical_cores() -> int:
+    """Physical cores that this process may run on (its own count where Linux does not tell)."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
+    siblings = set()
+    for core in allowed:
+        path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+        try:
+            siblings.add(path.read_text())
+        except OSError:
+            siblings.add(str(core))
+    return max(1, len(siblings))
+
+
+def _output_shapes(bundle: Bundle, graph: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    tensors = bundle.manifest.upsampler.tensors
+    named = [tensors.logits, tensors.kernels_high, tensors.kernels_low]
+    if tensors.guide is not None and tensors.gate is not None:
+        named += [tensors.guide, tensors.gate]
+    label = bundle.path.name
+    missing = [name for name in named if name not in graph]
+    if missing:
+        raise EngineError(f"{label}: the graph lacks {missing}; its outputs are {sorted(graph)}")
+    shape = graph[tensors.logits].shape
+    if len(shape) != 4 or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise EngineError(f"{label}: {tensors.logits} must have a fixed shape, got {shape}")
+    classes, h, w = len(bundle.manifest.classes), shape[2], shape[3]
+    shapes: dict[str, tuple[int, ...]] = {
+        tensors.logits: (1, classes, h, w),
+        tensors.kernels_high: (1, 25, 2 * h, 2 * w),
+        tensors.kernels_low: (1, 25, h, w),
+    }
+    if tensors.guide is not None and tensors.gate is not None:
+        shapes |= {tensors.guide: (1, classes, 2 * h, 2 * w), tensors.gate: (1, 1, h, w)}
+    return shapes
+
+
+def _check_tensor(label: str, tensor: Any, expected: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != expected or tensor.type != "tensor(float)":
+        raise EngineError(
+            f"{label}: {tensor.name} must be tensor(float) {list(expected)}, "
+            f"got {tensor.type} {tensor.shape}; export the bundle again"
+        )
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: its own classes have no base in common but Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (x for x in vars(state).values() if isinstance(x, type) and issubclass(x, Exception))
+    return (*own, RuntimeError, ValueError, MemoryError)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,61 @@
+"""Is a frame fit to be segmented? Unusable ones are refused, doubtful ones get a reason."""
+
+import numpy as np
+
+from cropseg_edge.errors import FrameError
+from cropseg_edge.frames.frame import Frame
+
+MIN_SIDE = 16
+MAX_PIXELS = 50_000_000
+
+DARK_LEVEL, BRIGHT_LEVEL = 8, 250
+MOSTLY = 0.9
+MIN_CONTRAST = 2.0
+SAMPLES_A_SIDE = 160
+
+
+def check_frame(frame: Frame) -> None:
+    """Refuse what is not a picture of a camera.
+
+    Raises:
+        FrameError: not uint8 [H, W, 3], a side under 16 pixels, or more than 50 megapixels.
+    """
+    image = frame.image
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = getattr(image, "dtype", type(image).__name__)
+        raise FrameError(f"frame {frame.name}: the image must be uint8, got {kind}")
+    if image.ndim != 3 or image.shape[2] != 3:
+        shape = list(image.shape)
+        raise FrameError(f"frame {frame.name}: the image must be [H, W, 3] in BGR, got {shape}")
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise FrameError(
+            f"frame {frame.name}: {width}x{height} is too small; at least {MIN_SIDE} pixels a side"
+        )
+    if height * width > MAX_PIXELS:
+        raise FrameError(
+            f"frame {frame.name}: {width}x{height} is too large; at most {MAX_PIXELS // 10**6} MP"
+        )
+
+
+def doubt(frame: Frame) -> str:
+    """Why a mask of this frame should not be trusted fully; empty when nothing is wrong.
+
+    Looks at a grid of at most 320x320 pixels: a picture is doubtful when 90 % of its pixels are
+    black (every channel at most 8) or saturated (every channel at least 250), or when it is
+    uniform (standard deviation of the green channel under 2: less than any sensor's noise and
+    any field's texture).
+    """
+    image = frame.image
+    step_y, step_x = (max(1, side // SAMPLES_A_SIDE) for side in image.shape[:2])
+    sample = image[::step_y, ::step_x]
+    green = sample[..., 1]
+    contrast = float(green.std())
+    level = float(green.mean())
+    if contrast < MIN_CONTRAST and DARK_LEVEL < level < BRIGHT_LEVEL:
+        return f"uniform picture (standard deviation {contrast:.1f} of 255)"
+    if level < 64 and (share := float((sample.max(axis=2) <= DARK_LEVEL).mean())) >= MOSTLY:
+        return f"dark picture ({share:.0%} of the pixels are black)"
+    if level > 192 and (share := float((sample.min(axis=2) >= BRIGHT_LEVEL).mean())) >= MOSTLY:
+        return f"overexposed picture ({share:.0%} of the pixels are saturated)"
+    return ""

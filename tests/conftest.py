@@ -1,0 +1,15 @@
+"""Shared fixtures: a small bundle with a real ONNX graph, for every test that needs a model."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_bundle import write_tiny_bundle
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with a 64x48 (W x H) colour-index network: green is crop, red is weed."""
+    path = tmp_path_factory.mktemp("bundle") / "tiny.cropseg"
+    write_tiny_bundle(path)
+    return path
