@@ -1,0 +1,52 @@
+"""`cropseg simulate`: writes a simulated drive, random training frames or a contact sheet."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write.")
+@click.option("--frames", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--species", default="maize", show_default=True, help="maize, beet, cereal, ...")
+@click.option(
+    "--condition", default="sun", show_default=True, help="sun, shade, cloud, dusk, night."
+)
+@click.option("--camera", default="oblique", show_default=True, help="oblique or nadir.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--width", type=click.IntRange(16, 8192), default=640, show_default=True)
+@click.option("--height", type=click.IntRange(16, 8192), default=480, show_default=True)
+@click.option("--rate-hz", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True)
+@click.option("--speed", type=float, default=0.5, show_default=True, help="Metres per second.")
+@click.option("--random", "scattered", is_flag=True, help="Every frame another random scene.")
+@click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Contact sheet.")
+def simulate(
+    out: Path | None, frames: int, species: str, condition: str, camera: str, seed: int,
+    width: int, height: int, rate_hz: float, speed: float, scattered: bool, sheet: Path | None,
+) -> None:  # fmt: skip
+    """Draws a crop field with ground truth.
+
+    OUT gets images/, masks/ (0 background, 1 crop, 2 weed), depth/ (16 bit, millimetres) and
+    poses.csv. With --random, OUT becomes a training root (simulator/images, splits.csv,
+    datasets.yaml), and a run that was cut off goes on where it stopped.
+    """
+    from cropseg_edge.errors import ConfigError
+    from cropseg_edge.simulator.field import FieldSimulator
+    from cropseg_edge.simulator.sheet import contact_sheet
+    from cropseg_edge.simulator.write import write_drive, write_image, write_training_root
+
+    if out is None and sheet is None:
+        raise ConfigError("simulate writes to --out DIR or --sheet FILE; got neither")
+    if sheet is not None:
+        write_image(sheet, contact_sheet(seed))
+        click.echo(f"contact sheet: {sheet}")
+    if out is None:
+        return
+    if scattered:
+        written = write_training_root(out, frames, seed, width, height)
+    else:
+        simulator = FieldSimulator(species, condition, camera, seed, width, height, rate_hz, speed)
+        written = write_drive(out, simulator, frames)
+    for index in written:
+        if (index + 1) % 100 == 0 or index + 1 == frames:
+            click.echo(f"{index + 1}/{frames} frames in {out}")

@@ -1,0 +1,153 @@
+"""The plants of one simulator: every mesh variant in flat arrays, ready to be stamped out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cropseg_edge.simulator import crops, weeds
+from cropseg_edge.simulator.growth import Grower
+from cropseg_edge.simulator.leaf_textures import atlas
+from cropseg_edge.simulator.mesh import Mesh
+from cropseg_edge.simulator.planting import Plants
+from cropseg_edge.simulator.rng import F32
+from cropseg_edge.simulator.scene import Scene
+
+TEXTURES_PER_KIND = 4
+CROP_VARIANTS = 8
+VARIANTS_PER_WEED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Quads:
+    """Quadrilaterals in the local world, back to front not yet sorted; see `Mesh` for shapes.
+
+    Attributes:
+        vertices, normals, uv, texture, tint, gloss: as in `Mesh`, tint being the linear BGR colour.
+        label: uint8 [N]; 1 crop or 2 weed.
+        plant: int64 [N], index into the plants.
+        low: float32 [N], 0 at the plant's foot to 1 at its top.
+    """
+
+    vertices: F32
+    normals: F32
+    uv: F32
+    texture: NDArray[np.int32]
+    tint: F32
+    gloss: F32
+    label: NDArray[np.uint8]
+    plant: NDArray[np.int64]
+    low: F32
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """All mesh variants, one after the other.
+
+    Attributes:
+        pool: every variant's quadrilaterals joined.
+        start, count: int64 [V], where a variant lies in the pool.
+        radius, height: float32 [V], extent in metres.
+        atlas: float32 [K, ROWS, COLUMNS, 4] leaf textures.
+        crops: number of crop variants; the weeds follow.
+    """
+
+    pool: Mesh
+    start: NDArray[np.int64]
+    count: NDArray[np.int64]
+    radius: F32
+    height: F32
+    atlas: F32
+    crops: int
+
+    @property
+    def weeds(self) -> int:
+        """Number of weed variants."""
+        return len(self.start) - self.crops
+
+
+def _scaled(mesh: Mesh, factor: float) -> Mesh:
+    return Mesh(
+        mesh.vertices * np.float32(factor),
+        mesh.normals,
+        mesh.uv,
+        mesh.texture,
+        mesh.tint,
+        mesh.gloss,
+    )
+
+
+def grow_library(scene: Scene) -> Library:
+    """Grows the crop's and the weeds' variants of a scene."""
+    rng = np.random.default_rng((scene.seed, 2))
+    textures = atlas(rng, TEXTURES_PER_KIND)
+    plan = scene.planting
+    meshes: list[Mesh] = []
+    wanted: list[tuple[str, bool]] = [(scene.species, True)] * CROP_VARIANTS
+    for kind in plan.weed_kinds:
+        wanted += [(kind, False)] * VARIANTS_PER_WEED
+    looks: dict[str, tuple[int, float, tuple[float, float, float]]] = {}
+    for number, (name, crop) in enumerate(wanted):
+        if name not in looks:
+            red = rng.uniform(0.7, 2.2)
+            pale = rng.uniform(0.8, 1.6)
+            stem = (float(pale * rng.uniform(0.8, 1.3)), float(pale), float(pale * red))
+            looks[name] = (int(rng.integers(8)), float(rng.uniform(0.05, 0.6)), stem)
+        texture, gloss, stem = looks[name]
+        stage = plan.growth if crop else plan.weed_growth
+        stage = float(np.clip(stage + rng.uniform(-0.12, 0.12) + 0.0 * number, 0, 1))
+        grower = Grower(rng, stage, TEXTURES_PER_KIND, texture, gloss, stem)
+        if crop:
+            meshes.append(crops.BUILDERS[name](grower))
+        else:
+            meshes.append(_scaled(weeds.BUILDERS[name](grower), plan.weed_scale))
+    count = np.array([len(m.vertices) for m in meshes], np.int64)
+    radius = [float(np.linalg.norm(m.vertices[..., :2], axis=-1).max()) for m in meshes]
+    height = [float(m.vertices[..., 2].max()) for m in meshes]
+    return Library(
+        Mesh.join(meshes),
+        np.concatenate([[0], np.cumsum(count)[:-1]]),
+        count,
+        np.array(radius, np.float32),
+        np.array(height, np.float32),
+        textures,
+        CROP_VARIANTS,
+    )
+
+
+def stamp(library: Library, plants: Plants, origin: NDArray[np.float64], colour: F32) -> Quads:
+    """The quadrilaterals of all `plants`, in metres relative to the ground point `origin` [2].
+
+    Args:
+        library: the meshes.
+        plants: which, where, how large.
+        origin: world position that becomes the local origin.
+        colour: float32 [P, 3], linear BGR of each plant's leaves.
+    """
+    counts = library.count[plants.variant]
+    plant = np.repeat(np.arange(len(counts)), counts)
+    ends = np.cumsum(counts)
+    index = np.arange(len(plant)) - np.repeat(ends - counts, counts)
+    index = index + library.start[plants.variant][plant]
+    turn = np.empty((len(counts), 3, 3), np.float32)
+    cos, sin = np.cos(plants.yaw), np.sin(plants.yaw)
+    turn[:] = np.eye(3, dtype=np.float32)
+    turn[:, 0, 0], turn[:, 0, 1] = cos, sin
+    turn[:, 1, 0], turn[:, 1, 1] = -sin, cos
+    turned = turn[plant]
+    pool = library.pool
+    vertices = np.matmul(pool.vertices[index] * plants.scale[plant, None, None], turned)
+    vertices[..., :2] += (plants.position - origin).astype(np.float32)[plant, None]
+    np.maximum(vertices[..., 2], 0.001, out=vertices[..., 2])
+    top = library.height[plants.variant] * plants.scale + np.float32(0.01)
+    return Quads(
+        vertices,
+        np.matmul(pool.normals[index], turned),
+        pool.uv[index],
+        pool.texture[index],
+        pool.tint[index] * colour[plant],
+        pool.gloss[index],
+        plants.label[plant],
+        plant,
+        np.asarray(vertices[..., 2].mean(1) / top[plant], np.float32),
+    )

@@ -1,0 +1,180 @@
+"""The ground: a periodic tile of lit soil with its relief, and its view through the camera."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cropseg_edge.simulator.litter import strew
+from cropseg_edge.simulator.rng import F32, noise_layer, rolled
+from cropseg_edge.simulator.scene import Light, Soil
+
+U8 = NDArray[np.uint8]
+RELIEF_RANGE = 0.05  # metres that 0 to 255 of the relief channel stand for
+
+
+def to_srgb(linear: F32) -> F32:
+    """Linear 0 to 1 to display values 0 to 255 (gamma 2.2, not clipped)."""
+    return np.asarray(np.maximum(linear, 0) ** np.float32(1 / 2.2) * np.float32(255), np.float32)
+
+
+TO_LINEAR: F32 = np.asarray((np.arange(256) / 255.0) ** 2.2, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A periodic piece of ground.
+
+    Attributes:
+        levels: uint8 [S, S, 4] tiles, each next one half the size: BGR (display values of the
+            ground in full direct light) and relief (0 to 255 for 0 to RELIEF_RANGE metres).
+        texel: metres per pixel of the first level.
+    """
+
+    levels: tuple[U8, ...]
+    texel: float
+
+
+def _clods(rng: np.random.Generator, size: int, spacing: float) -> F32:
+    """Rounded lumps about `spacing` pixels apart: float32 [size, size], 0 to 1, periodic."""
+    count = max(4, int((size / spacing) ** 2))
+    pad = min(int(spacing * 3), size)
+    seeds = np.full((size, size), 255, np.uint8)
+    spots = rng.integers(size, size=(count, 2))
+    seeds[spots[:, 0], spots[:, 1]] = 0
+    wide = np.pad(seeds, pad, mode="wrap")
+    distance = cv2.distanceTransform(wide, cv2.DIST_L2, 3)[pad:-pad, pad:-pad]
+    dome = 1 - np.square(np.minimum(distance / np.float32(0.75 * spacing), 1))
+    return np.asarray(dome, np.float32)
+
+
+def _clod_layer(
+    size: int, spacing: int, number: int, cache: dict[tuple[int, int, int], F32]
+) -> F32:
+    key = (size, spacing, number)
+    if key not in cache:
+        cache[key] = _clods(np.random.default_rng(key), size, float(spacing))
+    return cache[key]
+
+
+_CLODS: dict[tuple[int, int, int], F32] = {}
+
+
+def _cracks(rng: np.random.Generator, size: int, spacing: float) -> F32:
+    """Dry cracks: float32 [size, size], 1 in a crack."""
+    count = max(4, int((size / spacing) ** 2))
+    half = size // 2
+    seeds = np.full((half, half), 255, np.uint8)
+    spots = rng.integers(half, size=(count, 2))
+    seeds[spots[:, 0], spots[:, 1]] = 0
+    wide = np.pad(seeds, half // 2, mode="wrap")
+    _, cells = cv2.distanceTransformWithLabels(wide, cv2.DIST_L2, 3)
+    cells = cells[half // 2 : -(half // 2), half // 2 : -(half // 2)]
+    edge = (cells != np.roll(cells, 1, 0)) | (cells != np.roll(cells, 1, 1))
+    line = cv2.resize(edge.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+    ragged = rolled(rng, noise_layer(3, size, max(4, size // 16)))
+    warp = (0.012 * size * ragged).astype(np.float32)
+    ys, xs = np.mgrid[:size, :size].astype(np.float32)
+    return np.asarray(
+        cv2.remap(line, xs + warp, ys + warp.T, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP),
+        np.float32,
+    )
+
+
+def make_ground(
+    rng: np.random.Generator, soil: Soil, light: Light, size: int, texel: float
+) -> Ground:
+    """Builds a tile of `size` pixels (a power of two) with `texel` metres per pixel."""
+    clod = max(3, int(2 ** round(np.log2(max(3.0, soil.clod_size / texel)))))
+    relief = 0.5 * soil.clods * rolled(rng, _clod_layer(size, clod, 0, _CLODS))
+    for factor, weight in ((2, 0.35), (4, 0.25)):
+        spacing = max(3, clod // factor)
+        relief = relief + weight * soil.clods * rolled(rng, _clod_layer(size, spacing, 1, _CLODS))
+    grain = 0.5 * rolled(rng, noise_layer(0, size, size // 2))
+    grain = grain + 0.35 * rolled(rng, noise_layer(1, size, size // 4))
+    relief = relief + soil.grain * 0.06 * grain
+    relief = relief + 0.10 * rolled(rng, noise_layer(2, size, max(4, size // 32)))
+    cracks = None
+    if soil.cracks > 0:
+        cracks = soil.cracks * _cracks(rng, size, size / 8)
+        relief = relief - 0.5 * cracks
+    metres = relief * np.float32(soil.clod_size * 0.9)
+    lx, ly, lz = (0.1, 0.1, 0.98) if light.lamp else light.direction
+    # Tile rows run along world y and columns along world x.
+    step = np.float32(1 / (2 * texel))
+    dx = (np.roll(metres, -1, 1) - np.roll(metres, 1, 1)) * step
+    dy = (np.roll(metres, -1, 0) - np.roll(metres, 1, 0)) * step
+    facing = (lz - lx * dx - ly * dy) / np.sqrt(1 + dx * dx + dy * dy)
+    lz = max(lz, 0.25)
+    harsh = 0.35 if not light.lamp and light.penumbra > 8 else 0.8
+    lit = (1 - harsh) + harsh * np.clip(facing / lz, 0.03, 2.2)
+    pit = relief - cv2.blur(relief, (clod | 1, clod | 1), borderType=cv2.BORDER_REFLECT)
+    lit = lit * np.clip(1 + 0.9 * pit, 0.35, 1.35)
+    if cracks is not None:
+        lit = lit * (1 - 0.75 * np.clip(cracks, 0, 1))
+    broad = rolled(rng, noise_layer(4, size, 5))
+    tone = 1 + 0.10 * broad + 0.12 * soil.grain * grain
+    wet = np.clip(
+        0.5 + broad + 0.5 * rolled(rng, noise_layer(5, size, 12)) - 1.2 * (1 - soil.moisture), 0, 1
+    )
+    tone = tone * (1 - 0.55 * wet * (soil.moisture > 0.1))
+    bright = np.clip(lit * np.clip(tone, 0.3, 1.8), 0, 3).astype(np.float32)
+    albedo = np.array(soil.colour, np.float32)
+    hue = 1 + 0.06 * rolled(rng, noise_layer(6, size, max(4, size // 24)))
+    colour = bright[..., None] * albedo
+    colour[..., 2] *= hue
+    if soil.moss > 0:
+        moss = np.clip(rolled(rng, noise_layer(7, size, 10)) - 0.6, 0, 1)[..., None] * soil.moss
+        colour *= 1 + moss * (np.array([0.75, 1.12, 0.85], np.float32) - 1)
+    tile = np.empty((size, size, 4), np.uint8)
+    tile[..., :3] = np.clip(to_srgb(colour), 0, 255)
+    tile[..., 3] = np.clip((metres - metres.min()) * (255 / RELIEF_RANGE), 0, 255)
+    tile[..., :3] = strew(rng, np.ascontiguousarray(tile[..., :3]), soil, light, texel)
+    levels: list[U8] = [tile]
+    while len(levels) < 4:
+        half = cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        levels.append(np.asarray(half, np.uint8))
+    return Ground(tuple(levels), texel)
+
+
+def view_ground(
+    ground: Ground,
+    homography: NDArray[np.float64],
+    origin: NDArray[np.float64],
+    width: int,
+    height: int,
+) -> U8:
+    """The ground as the camera sees it: uint8 [height, width, 4], BGR and relief.
+
+    Args:
+        ground: the periodic tile.
+        homography: [3, 3] from ground metres relative to `origin` to pixels.
+        origin: [2], world position of the local origin, in metres.
+        width, height: size of the view.
+    """
+    inverse = np.linalg.inv(homography)
+    view = np.empty((height, width, 4), np.uint8)
+    # Metres per pixel at the middle of each row choose the level; rows of one level go together.
+    x = (width - 1) / 2
+    spots = np.array([[x, r, 1.0] for r in range(height + 1)]) @ inverse.T
+    spots = spots[:, :2] / spots[:, 2:]
+    pace = np.linalg.norm(np.diff(spots, axis=0), axis=1) / ground.texel
+    wanted = np.clip(np.round(np.log2(np.maximum(pace, 1e-6)) - 0.3), 0, len(ground.levels) - 1)
+    start = 0
+    while start < height:
+        level = int(wanted[start])
+        stop = start + int(np.argmax(np.append(wanted[start:] != level, True)))
+        tile = ground.levels[level]
+        size, texel = tile.shape[0], ground.texel * 2**level
+        shift = np.mod(origin / texel, size)
+        to_tile = (
+            np.array([[1 / texel, 0, shift[0]], [0, 1 / texel, shift[1]], [0, 0, 1]]) @ inverse
+        )
+        to_tile = to_tile @ np.array([[1, 0, 0], [0, 1, start], [0, 0, 1.0]])
+        view[start:stop] = cv2.warpPerspective(
+            tile, to_tile, (width, stop - start),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_WRAP,
+        )  # fmt: skip
+        start = stop
+    return view

@@ -1,0 +1,98 @@
+"""Simulated frames as files: images, masks, depth and poses of a drive, or a training root."""
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cropseg_edge.errors import ConfigError
+from cropseg_edge.simulator.field import FieldSimulator, sample_frame
+from cropseg_edge.simulator.frame import SimulatedFrame
+
+_JPEG_QUALITY = 95
+DATASET = "simulator"
+_DATASETS_YAML = """\
+# What a mask value may mean: the classes that a pixel can belong to.
+simulator:
+  species: [maize, beet, cereal, soybean, peanut, cauliflower, carrot]
+  licence: Apache-2.0
+  labels: {0: [background], 1: [crop], 2: [weed]}
+"""
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Writes a file under a temporary name and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def _encoded(
+    suffix: str, image: NDArray[np.uint8] | NDArray[np.uint16], options: list[int]
+) -> bytes:
+    return bytes(cv2.imencode(suffix, image, options)[1])
+
+
+def write_frame(folder: Path, stem: str, frame: SimulatedFrame) -> None:
+    """Writes `images/STEM.jpg` (BGR), `masks/STEM.png` (0, 1, 2) and `depth/STEM.png` (16 bit,
+    millimetres) below `folder`; the image last, so that an image stands for a complete frame."""
+    png = [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    depth = np.clip(frame.depth_m * 1000 + 0.5, 0, 65535).astype(np.uint16)
+    _replace(folder / "masks" / f"{stem}.png", _encoded(".png", frame.labels, png))
+    _replace(folder / "depth" / f"{stem}.png", _encoded(".png", depth, png))
+    jpeg = _encoded(".jpg", frame.image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    _replace(folder / "images" / f"{stem}.jpg", jpeg)
+
+
+def write_drive(out: Path, simulator: FieldSimulator, frames: int) -> Iterator[int]:
+    """Writes frames 0 to `frames` - 1 of a drive below `out`, and `poses.csv` (camera in the world,
+    metres and quaternion; optical axes) at the end. Yields the number of each frame written."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(
+        ["stem", "stamp_ns", "x", "y", "z", "qx", "qy", "qz", "qw", "fx", "fy", "cx", "cy"]
+    )
+    for index in range(frames):
+        frame, stem = simulator.render(index), f"{index:06d}"
+        write_frame(out, stem, frame)
+        numbers = (*frame.pose.position, *frame.pose.quaternion)
+        camera = frame.camera
+        lens = (camera.fx, camera.fy, camera.cx, camera.cy)
+        writer.writerow([stem, frame.stamp_ns, *(f"{n:.6f}" for n in (*numbers, *lens))])
+        yield index
+    _replace(out / "poses.csv", table.getvalue().encode())
+
+
+def write_training_root(
+    out: Path, frames: int, seed: int, width: int = 640, height: int = 480
+) -> Iterator[int]:
+    """Writes `frames` frames of random scenes as a training root: `simulator/images` and so on,
+    `splits.csv` and `datasets.yaml`. Frames that are there already are kept, so a run can be cut
+    off and taken up again. Yields the number of each frame written or kept."""
+    folder = out / DATASET
+    table = ["dataset,stem,split"]
+    for index in range(frames):
+        stem = f"{seed:04d}_{index:06d}"
+        table.append(f"{DATASET},{stem},train")
+        if not (folder / "images" / f"{stem}.jpg").exists():
+            write_frame(folder, stem, sample_frame(seed * 1_000_003 + index, width, height))
+        yield index
+    _replace(out / "datasets.yaml", _DATASETS_YAML.encode())
+    _replace(out / "splits.csv", ("\n".join(table) + "\n").encode())
+
+
+def write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    """Writes an image uint8 BGR under the format of its suffix.
+
+    Raises:
+        ConfigError: the suffix names no image format.
+    """
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ConfigError(f"an image file ends in .png or .jpg; got '{path}'")
+    _replace(path, _encoded(path.suffix.lower(), image, []))
