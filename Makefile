@@ -31,7 +31,7 @@ help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
 demo: $(STAMPS)/package ros
-	@. ros2_ws/env.sh && $(BIN)/python ros2_ws/src/cropseg_ros/cropseg_ros/demo.py \
+	@. ros2_ws/env.sh && $(BIN)/python -m cropseg_ros.demo \
 	    --source "$(SOURCE)" --seconds $(SECONDS) --out "$(OUT)"
 
 test: $(STAMPS)/test ros

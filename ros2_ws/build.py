@@ -34,7 +34,7 @@ def missing_for_wheels() -> str:
         return f"no ROS 2 wheels for {platform.system()} {platform.machine()}"
     version = sys.version_info[:2]
     if not WHEEL_PYTHONS[0] <= version <= WHEEL_PYTHONS[1]:
-        return "no ROS 2 wheels for Python %d.%d" % version
+        return f"no ROS 2 wheels for Python {version[0]}.{version[1]}"
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
         return "Python.h is missing (sudo apt install python3-dev)"
     if not shutil.which("c++"):

@@ -1,0 +1,89 @@
+"""Process: one node from start to a clean end on SIGINT or SIGTERM, within three seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from cropseg_edge.errors import CropSegError
+
+_EXIT_WITHIN_S = 2.5
+_WAKE_S = 0.2
+
+
+class Closable(Protocol):
+    """A node that frees what it holds."""
+
+    def close(self) -> bool:
+        """Returns False if a thread hangs and the process must be ended the hard way."""
+        ...
+
+
+N = TypeVar("N", bound=Closable)
+
+
+def run(
+    make_node: Callable[[], N],
+    *,
+    start: Callable[[N], None] = lambda node: None,
+    finished: Callable[[N], bool] = lambda node: False,
+    afterwards: Callable[[N], None] = lambda node: None,
+) -> int:
+    """Spin a node until a signal comes or it has finished.
+
+    Args:
+        make_node: called once ROS is up.
+        start: called with the node before it spins.
+        finished: asked between callbacks; True ends the process.
+        afterwards: called with the node after it has closed, outside the three seconds.
+
+    Returns:
+        The exit code: 0, or 2 if a `CropSegError` or a refused parameter ended it.
+    """
+    stop = threading.Event()
+    hard_end = threading.Timer(_EXIT_WITHIN_S, os._exit, (1,))
+    hard_end.daemon = True
+
+    def on_signal(number: int, frame: object) -> None:
+        if not stop.is_set():
+            stop.set()
+            hard_end.start()
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = make_node()
+        start(node)
+        _spin(node, lambda: stop.is_set() or finished(node))
+        if not node.close():
+            sys.stderr.flush()
+            os._exit(1)
+        hard_end.cancel()
+        afterwards(node)
+        return 0
+    except (CropSegError, ParameterException) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    finally:
+        hard_end.cancel()
+        rclpy.try_shutdown()
+
+
+def _spin(node: object, done: Callable[[], bool]) -> None:
+    assert isinstance(node, Node)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while rclpy.ok() and not done():
+        executor.spin_once(timeout_sec=_WAKE_S)
+    executor.shutdown(timeout_sec=0)

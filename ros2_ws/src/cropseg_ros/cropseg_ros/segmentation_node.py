@@ -1,0 +1,140 @@
+"""segmentation_node: a lifecycle node; camera images in, crop masks with a status out."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from cropseg_edge.errors import CropSegError
+from cropseg_edge.segmenter import Segmenter
+from cropseg_ros.outputs import Outputs
+from cropseg_ros.parameters import declare, read, refusal
+from cropseg_ros.process import run
+from cropseg_ros.stream import Stream
+
+SUCCESS = TransitionCallbackReturn.SUCCESS
+FAILURE = TransitionCallbackReturn.FAILURE
+
+
+class SegmentationNode(LifecycleNode):
+    """configure loads and warms up the model, activate starts the stream, cleanup frees it all."""
+
+    def __init__(self) -> None:
+        super().__init__("segmentation_node")
+        self._segmenter: Segmenter | None = None
+        self._outputs: Outputs | None = None
+        self._stream: Stream | None = None
+        self.hangs = False
+        self.add_on_set_parameters_callback(self._on_set)
+        declare(self)
+
+    def autostart(self) -> None:
+        """Configure and activate, if the parameter asks for it.
+
+        Raises:
+            CropSegError: it failed; the reason is in the log.
+        """
+        if not self.get_parameter("autostart").value:
+            return
+        if self.trigger_configure() != SUCCESS or self.trigger_activate() != SUCCESS:
+            raise CropSegError("autostart failed; see the log above")
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the bundle and warm the engine up."""
+        settings = read(self)
+        try:
+            bundle = Path(settings.bundle).expanduser() if settings.bundle else None
+            segmenter = Segmenter(bundle, threads=settings.threads or None)
+            try:
+                segmenter.warm_up()
+            except CropSegError:
+                segmenter.close()
+                raise
+        except CropSegError as error:
+            self.get_logger().error(f"configure failed: {error}")
+            return FAILURE
+        engine = f"{segmenter.engine.name} {segmenter.engine.precision}"
+        sha256 = segmenter.bundle.sha256
+        self._segmenter = segmenter
+        self._outputs = Outputs(self, sha256, engine)
+        name = segmenter.bundle.manifest.name
+        self.get_logger().info(f"bundle {name} ({sha256[:12]}) on {engine}")
+        return SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and publish from now on."""
+        assert self._segmenter is not None
+        assert self._outputs is not None
+        self._stream = Stream(self, read(self), self._segmenter, self._outputs)
+        self.get_logger().info(f"active on {self._stream.topic}")
+        return SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Publish no more."""
+        return SUCCESS if self._stop_stream() else TransitionCallbackReturn.ERROR
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and the publishers."""
+        self._free()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, from whichever state."""
+        self.close()
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """A transition failed in an unforeseen way: free everything and be unconfigured."""
+        self.get_logger().error("a lifecycle transition failed; the node is unconfigured now")
+        return SUCCESS if self.close() else FAILURE
+
+    def close(self) -> bool:
+        """Stop and free everything. Returns False if a thread hangs."""
+        self._stop_stream()
+        self._free()
+        return not self.hangs
+
+    def _stop_stream(self) -> bool:
+        stream, self._stream = self._stream, None
+        if stream is not None and not stream.stop():
+            self.hangs = True
+            self.get_logger().fatal("the engine hangs; this process ends, to be started anew")
+        return not self.hangs
+
+    def _free(self) -> None:
+        if self.hangs:  # a thread still uses what would be freed
+            return
+        if self._segmenter is not None:
+            self._segmenter.close()
+        if self._outputs is not None:
+            self._outputs.close()
+        self._segmenter = self._outputs = None
+
+    def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
+        configured = self._segmenter is not None
+        for parameter in parameters:
+            reason = refusal(parameter.name, parameter.value, configured=configured)
+            if reason:
+                self.get_logger().warning(f"parameter refused: {reason}")
+                return SetParametersResult(successful=False, reason=reason)
+        if self._stream is not None:
+            known = vars(self._stream.settings)
+            changed = {p.name: p.value for p in parameters if p.name in known}
+            self._stream.apply(replace(self._stream.settings, **changed))
+        return SetParametersResult(successful=True)
+
+
+def main() -> None:
+    """Entry point of the executable."""
+    sys.exit(
+        run(SegmentationNode, start=SegmentationNode.autostart, finished=lambda node: node.hangs)
+    )
+
+
+if __name__ == "__main__":
+    main()

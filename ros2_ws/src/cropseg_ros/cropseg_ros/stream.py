@@ -1,0 +1,160 @@
+"""Stream: what runs while the node is active, from the image subscription to published masks."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass, replace
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from cropseg_edge.errors import CropSegError
+from cropseg_edge.mask import UNKNOWN, CropMask, Status
+from cropseg_edge.segmenter import Segmenter
+from cropseg_ros.conversions import declared_size, to_frame
+from cropseg_ros.freshness import GOOD_FRAMES_TO_RECOVER, Freshness
+from cropseg_ros.outputs import Outputs
+from cropseg_ros.parameters import Settings
+from cropseg_ros.qos import on_incompatible, profile
+from cropseg_ros.watchdog import Watchdog
+from cropseg_ros.worker import Worker
+
+STOP_TIMEOUT_S = 0.8
+_LOG_PERIOD_S = 5.0
+
+
+@dataclass(frozen=True)
+class _Received:
+    message: Image | CompressedImage
+    sequence: int
+
+
+class Stream:
+    """Segments the latest image, one at a time, until it is stopped.
+
+    The subscription's callback runs in the executor's thread and only stores the message; the
+    worker's thread decodes, segments and publishes; the watchdog's thread says when masks fail
+    to come.
+    """
+
+    def __init__(
+        self, node: Node, settings: Settings, segmenter: Segmenter, outputs: Outputs
+    ) -> None:
+        self.settings = settings
+        self._node = node
+        self._log = node.get_logger()
+        self._segmenter = segmenter
+        self._outputs = outputs
+        self._count = 0
+        self._size: tuple[int, int] | None = None
+        self._frame_id = ""
+        self._freshness = Freshness(1e-3 * settings.max_age_ms, time.monotonic())
+        self._worker = Worker(self._segment, self._failed)
+        self._subscribe()
+        self._watchdog = Watchdog(self._freshness, self._stale, self._silent)
+
+    def _subscribe(self) -> None:
+        settings = self.settings
+        compressed = settings.transport == "compressed"
+        name = settings.image_topic + ("/compressed" if compressed else "")
+        self.topic = self._node.resolve_topic_name(name)
+        self._subscription = self._node.create_subscription(
+            CompressedImage if compressed else Image,
+            name,
+            self._receive,
+            profile(settings.reliability, settings.depth),
+            event_callbacks=on_incompatible(self.topic, self._log.error),
+        )
+
+    def apply(self, settings: Settings) -> None:
+        """Take over changed live settings, from the next frame on."""
+        self.settings = settings
+        self._freshness.max_age_s = 1e-3 * settings.max_age_ms
+
+    def _receive(self, message: Image | CompressedImage) -> None:
+        self._freshness.arrived(time.monotonic())
+        self._worker.mailbox.put(_Received(message, self._count))
+        self._count += 1
+
+    def _segment(self, item: _Received) -> None:
+        """Turn one message into a published mask, in the worker's thread."""
+        header = item.message.header
+        self._frame_id = header.frame_id
+        self._size = declared_size(item.message) or self._size
+        started = time.perf_counter()
+        frame = to_frame(item.message, item.sequence)
+        decode_ms = 1e3 * (time.perf_counter() - started)
+        self._size = (frame.image.shape[0], frame.image.shape[1])
+        mask = self._judge(self._segmenter.segment(frame))
+        settings = self.settings
+        self._outputs.publish(
+            header,
+            frame,
+            replace(mask, stage_ms={"receive": decode_ms, **mask.stage_ms}),
+            dropped=self._worker.mailbox.dropped,
+            confidence=settings.publish_confidence,
+            overlay=settings.publish_overlay,
+        )
+
+    def _judge(self, mask: CropMask) -> CropMask:
+        """Hold a valid mask back while the stream recovers from a gap."""
+        if mask.status is Status.INVALID:
+            self._freshness.invalid()
+            self._log.warning(f"invalid mask: {mask.reason}", throttle_duration_sec=_LOG_PERIOD_S)
+            return mask
+        missing = self._freshness.valid(time.monotonic())
+        if not missing:
+            return mask
+        good = GOOD_FRAMES_TO_RECOVER - missing
+        return replace(
+            mask,
+            labels=np.full_like(mask.labels, UNKNOWN),
+            confidence=np.zeros_like(mask.confidence),
+            status=Status.INVALID,
+            reason=f"recovering: {good} of {GOOD_FRAMES_TO_RECOVER} good frames",
+        )
+
+    def _failed(self, item: _Received, error: Exception) -> None:
+        """Publish INVALID for a frame that could not be segmented, in the worker's thread."""
+        self._freshness.invalid()
+        if isinstance(error, CropSegError):
+            reason = str(error)
+        else:
+            reason = f"internal error: {error!r}"
+            self._log.error("".join(traceback.format_exception(error)))
+        self._log.warning(f"no mask: {reason}", throttle_duration_sec=_LOG_PERIOD_S)
+        self._outputs.publish_invalid(
+            item.message.header,
+            self._size,
+            reason,
+            sequence=item.sequence,
+            dropped=self._worker.mailbox.dropped,
+        )
+
+    def _stale(self, reason: str) -> None:
+        """Publish INVALID for want of a mask, in the watchdog's thread."""
+        header = Header()
+        header.stamp = self._node.get_clock().now().to_msg()
+        header.frame_id = self._frame_id
+        self._log.warning(reason, throttle_duration_sec=_LOG_PERIOD_S)
+        self._outputs.publish_invalid(
+            header,
+            self._size,
+            reason,
+            sequence=max(0, self._count - 1),
+            dropped=self._worker.mailbox.dropped,
+            of_a_frame=False,
+        )
+
+    def _silent(self) -> None:
+        publishers = self._node.count_publishers(self.topic)
+        self._log.warning(f"no image for 5 s on {self.topic}; publishers: {publishers}")
+
+    def stop(self) -> bool:
+        """End subscription and threads. Returns False if a thread hangs and was left behind."""
+        self._node.destroy_subscription(self._subscription)
+        watchdog = self._watchdog.stop(STOP_TIMEOUT_S)
+        return self._worker.stop(STOP_TIMEOUT_S) and watchdog
