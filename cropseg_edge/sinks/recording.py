@@ -6,16 +6,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from cropseg_edge.errors import ConfigError
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.mask import CropMask
 from cropseg_edge.sinks.files import write_atomic
 from cropseg_edge.sinks.masks import MaskSink
+from cropseg_edge.sinks.mcap import McapSink
 from cropseg_edge.sinks.overlay import OverlayPainter
 from cropseg_edge.sinks.overlays import OverlaySink
+from cropseg_edge.sinks.report import choose_stills, write_report
 from cropseg_edge.sinks.sink import Sink
 from cropseg_edge.sinks.statistics import RunStatistics
 from cropseg_edge.sinks.table import FrameTable
 from cropseg_edge.sinks.versions import versions
+from cropseg_edge.sinks.video import VideoSink
 
 
 class RunRecorder:
@@ -34,7 +38,10 @@ class RunRecorder:
         video: file for the overlay video, .webm or .mp4.
         report: write report.html (it shows overlays, so it implies `overlays`).
         overlays: write overlays/<name>.jpg.
-        rate_hz: frame rate of the video.
+        rate_hz: frame rate of the video; 10 by default.
+
+    Raises:
+        ConfigError: a file or folder cannot be written, or its name does not fit.
     """
 
     def __init__(
@@ -60,13 +67,21 @@ class RunRecorder:
         }
         self._report = report
         self._summary: dict[str, Any] | None = None
-        out.mkdir(parents=True, exist_ok=True)
-        _clear(out)
         painter = OverlayPainter()
-        self._sinks: list[Sink] = [MaskSink(out / "masks")]
-        if overlays or report:
-            self._sinks.append(OverlaySink(out / "overlays", painter))
-        self._table = FrameTable(out / "frames.csv")
+        self._sinks: list[Sink] = []
+        try:
+            if video is not None:
+                self._sinks.append(VideoSink(video, painter, rate_hz=rate_hz or 10.0))
+            if mcap is not None:
+                self._sinks.append(McapSink(mcap))
+            out.mkdir(parents=True, exist_ok=True)
+            _clear(out)
+            self._sinks.append(MaskSink(out / "masks"))
+            if overlays or report:
+                self._sinks.append(OverlaySink(out / "overlays", painter))
+            self._table = FrameTable(out / "frames.csv")
+        except OSError as error:
+            raise ConfigError(f"cannot write to {error.filename}: {error.strerror}") from error
         self._statistics = RunStatistics()
 
     def record(self, frame: Frame, mask: CropMask) -> None:
@@ -94,6 +109,10 @@ class RunRecorder:
                 "failed": failed,
                 "versions": versions(),
             }
+            if self._report:
+                rows = self._statistics.rows
+                stills = choose_stills(rows, self.out / "overlays")
+                write_report(self.out, self._summary, rows, stills)
             text = json.dumps(self._summary, indent=2)
             write_atomic(self.out / "summary.json", text.encode())
         return self._summary
