@@ -1,0 +1,65 @@
+"""Parity: a bundle's golden frames through an engine, against their reference probabilities."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cropseg_edge.bundle.bundle import Bundle, read_bundle
+from cropseg_edge.engines.protocol import Engine
+from cropseg_edge.errors import ParityError
+
+MAX_DIFFERENCE = 1e-3
+MIN_IOU = 0.99
+
+
+class Parity(NamedTuple):
+    """One golden frame: largest difference of a probability, mean IoU of the masks."""
+
+    difference: float
+    iou: float
+
+
+def verify_golden(
+    bundle: Bundle | Path | None = None,
+    *,
+    threads: int | None = None,
+    engine: Engine | None = None,
+    max_difference: float = MAX_DIFFERENCE,
+    min_iou: float = MIN_IOU,
+) -> list[Parity]:
+    """Run every golden frame.
+
+    Raises:
+        ParityError: there is no golden frame, or one differs by more than allowed.
+        BundleError, EngineError: the bundle cannot be used.
+    """
+    from cropseg_edge.segmenter import Segmenter
+
+    checked = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+    name, results = checked.path.name, []
+    with Segmenter(checked, threads=threads, engine=engine) as segmenter:
+        for number, (image, reference) in enumerate(checked.golden()):
+            got = segmenter.probabilities(image)
+            if got.shape != reference.shape:
+                raise ParityError(
+                    f"{name}: golden frame {number} gives {list(got.shape)} probabilities, "
+                    f"the reference has {list(reference.shape)}"
+                )
+            difference = float(np.abs(got - reference).max())
+            parity = Parity(difference, _mean_iou(got.argmax(0), reference.argmax(0)))
+            if not (difference <= max_difference and parity.iou >= min_iou):
+                raise ParityError(
+                    f"{name}: golden frame {number} differs by {difference:.1e} with mask IoU "
+                    f"{parity.iou:.3f}; allowed are {max_difference:g} and {min_iou:g}"
+                )
+            results.append(parity)
+    if not results:
+        raise ParityError(f"{name} has no golden frames to verify it with")
+    return results
+
+
+def _mean_iou(a: np.ndarray, b: np.ndarray) -> float:
+    labels = np.union1d(a, b)
+    overlaps = [((a == k) & (b == k)).sum() / ((a == k) | (b == k)).sum() for k in labels]
+    return float(np.mean(overlaps))

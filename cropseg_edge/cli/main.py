@@ -1,0 +1,97 @@
+"""The `cropseg` command: finds the subcommand, turns this package's errors into exit code 2."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from cropseg_edge import __version__
+from cropseg_edge.errors import CropSegError
+
+USAGE_ERROR, INTERRUPTED = 2, 130
+
+COMMANDS = {
+    "run": "cropseg_edge.cli.run:run",
+    "eval": "cropseg_edge.cli.eval:evaluate",
+    "info": "cropseg_edge.cli.info:info",
+    "verify": "cropseg_edge.cli.verify:verify",
+    "simulate": "cropseg_edge.cli.simulate:simulate",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, in the order of a first use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cropseg")
+def cli() -> None:
+    """Segment crops and weeds in camera frames of a field robot.
+
+    \b
+    Examples:
+      cropseg run field.mp4 --out out/field
+      cropseg info
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 2 a wrong use or input, 130 interrupted.
+
+    Args:
+        arguments: without the program's name; None takes those of the process.
+    """
+    sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: Sequence[str] | None) -> int:
+    # What OpenCV and FFmpeg say about a broken file is said better by our own message.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[_Handler()])
+    try:
+        result: Any = cli.main(arguments, prog_name="cropseg", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return USAGE_ERROR
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (Python flushes it at exit)
+        return 0
+    except CropSegError as error:
+        click.echo(f"error: {error}", err=True)
+        return USAGE_ERROR
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror or error}", err=True)
+        return USAGE_ERROR
+    return result if isinstance(result, int) else 0
+
+
+class _Handler(logging.Handler):
+    """Log records as `warning: ...` on the current stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""`cropseg run`: frames of any source in, masks and their records out."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("source")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to fill.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Model; default: the shipped one.")
+@click.option("--max-frames", type=click.IntRange(min=1), help="Stop after so many frames.")
+@click.option("--mcap", type=click.Path(path_type=Path), help="Also write a ROS 2 bag (MCAP).")
+@click.option("--video", type=click.Path(path_type=Path), help="Also write an overlay video.")
+@click.option("--report", is_flag=True, help="Also write report.html.")
+@click.option("--topic", help="Image topic, where the source is a bag with several.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the engine.")
+def run(
+    source: str,
+    out: Path,
+    bundle: Path | None,
+    max_frames: int | None,
+    mcap: Path | None,
+    video: Path | None,
+    report: bool,
+    topic: str | None,
+    threads: int | None,
+) -> None:
+    """Segment every frame of SOURCE and write masks, overlays, frames.csv and summary.json.
+
+    SOURCE is an image, a folder of images, a video, a ROS 2 bag, a camera (0, /dev/video0,
+    rtsp://..., a GStreamer pipeline) or simulator:species=maize,frames=50. A frame that cannot be
+    used is said and skipped; a live camera's frames are dropped rather than queued.
+
+    \b
+    Examples:
+      cropseg run field.mp4 --out out/field --report
+      cropseg run drive.mcap --topic /camera/image_raw --out out/drive
+      cropseg run simulator:species=beet,condition=night,frames=20 --out out/beets
+    """
+    from cropseg_edge.pipeline import run_source
+
+    summary = run_source(
+        source,
+        out,
+        bundle=bundle,
+        max_frames=max_frames,
+        mcap=mcap,
+        video=video,
+        report=report,
+        topic=topic,
+        threads=threads,
+    )
+    _show(summary, out)
+
+
+def _show(summary: dict[str, object], out: Path) -> None:
+    latency = summary["latency_ms"]
+    assert isinstance(latency, dict)
+    click.echo(f"{'stage':<12}{'p50':>9}{'p95':>9}{'p99':>9}  ms")
+    for stage, figures in latency.items():
+        values = "".join(f"{figures[key]:>9.1f}" for key in ("p50", "p95", "p99"))
+        click.echo(f"{stage:<12}{values}")
+    status = summary["status"]
+    assert isinstance(status, dict)
+    counts = ", ".join(f"{count} {name}" for name, count in status.items() if count)
+    click.echo(f"{summary['frames']} frames ({counts}; {summary['failed']} unusable) in {out}")
+    if isinstance(iou := summary.get("iou_percent"), dict):
+        click.echo(
+            f"IoU against ground truth: vegetation {iou['vegetation']} %, crop {iou['crop']} %"
+        )

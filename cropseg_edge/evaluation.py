@@ -1,0 +1,241 @@
+"""Predictions against pixel masks: IoU, precision, recall and boundary IoU, pooled over a set.
+
+Two readings of the same masks. *Vegetation*: crop or weed against the rest. *Crop*: crop against
+the rest. A mask value may leave classes open (a set of classes): a pixel counts for a reading only
+where every class of its set gives the same answer; 255 and values that a set does not list never
+count. A prediction of 255 (unknown) counts as an error at every pixel that counts.
+"""
+
+import csv
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from cropseg_edge.errors import ConfigError, FrameError
+from cropseg_edge.frames.image import read_image
+from cropseg_edge.frames.open import IMAGE_SUFFIXES
+from cropseg_edge.mask import CLASSES, CROP, UNKNOWN, WEED
+
+Labels = NDArray[np.uint8]
+Bools = NDArray[np.bool_]
+Segment = Callable[[Labels], Labels]  # BGR uint8 [H, W, 3] -> labels uint8 [H, W]
+Meaning = Mapping[int, Collection[int]]  # mask value -> classes that it may be
+
+COMPLETE: Meaning = {value: {value} for value in range(len(CLASSES))}
+READINGS = {"vegetation": {CROP, WEED}, "crop": {CROP}}
+BOUNDARY_SHARE = 0.02
+
+
+class Pair(NamedTuple):
+    """A picture and its mask, with what the mask's values mean."""
+
+    image: Path
+    mask: Path
+    meaning: Meaning
+
+
+def evaluate(
+    segment: Segment,
+    root: Path,
+    split: str,
+    sets: Collection[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Figures of every set in a root that has pictures in a split.
+
+    Args:
+        segment: the predictor: BGR uint8 [H, W, 3] to labels uint8 [H, W] (0, 1, 2, 255).
+        root: folder with `splits.csv`, `datasets.yaml` and NAME/images, NAME/masks.
+        split: as in `splits.csv`.
+        sets: names of sets; None takes all.
+        progress: called with (done, total) after each picture.
+
+    Returns:
+        Set name to {"images": n, "vegetation.miou": percent, ...}; keys as in `evaluate_pairs`.
+
+    Raises:
+        ConfigError: the root's files are missing or not understood, or nothing is in the split.
+        FrameError: a picture or mask cannot be read.
+    """
+    chosen = {
+        name: pairs
+        for name, pairs in read_root(root, split).items()
+        if sets is None or name in sets
+    }
+    if unknown := set(sets or ()) - set(chosen):
+        raise ConfigError(f"{root} has no set {sorted(unknown)} in split {split!r}")
+    total, done, results = sum(map(len, chosen.values())), 0, {}
+    for name, pairs in chosen.items():
+        start = done
+        step = (lambda n, start=start: progress(start + n, total)) if progress else None
+        results[name] = evaluate_pairs(segment, pairs, step)
+        done += len(pairs)
+    return results
+
+
+def evaluate_pairs(
+    segment: Segment, pairs: list[Pair], progress: Callable[[int], None] | None = None
+) -> dict[str, float]:
+    """Figures of pictures taken together, in percent.
+
+    Keys are READING.FIGURE with READING vegetation or crop and FIGURE miou (mean of the IoU of
+    both sides), iou, precision, recall, boundary_iou; and `images`. A reading that the labels
+    cannot answer is left out; a figure without any pixel is left out too.
+    """
+    counts = {reading: np.zeros(6, np.int64) for reading in READINGS}
+    for number, pair in enumerate(pairs, 1):
+        image, mask = read_image(pair.image), read_mask(pair.mask)
+        if mask.shape != image.shape[:2]:
+            raise FrameError(
+                f"{pair.mask}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image "
+                f"{image.shape[1]}x{image.shape[0]}; they must be of one size"
+            )
+        labels = segment(image)
+        for reading, positive in READINGS.items():
+            answers = _answers(pair.meaning, positive)
+            if {True, False} <= set(answers.values()):
+                counts[reading] += _count(labels, mask, answers, positive)
+        if progress:
+            progress(number)
+    figures: dict[str, float] = {"images": len(pairs)}
+    for reading, sums in counts.items():
+        if sums.any():
+            figures |= {f"{reading}.{key}": value for key, value in _figures(sums).items()}
+    return figures
+
+
+def read_root(root: Path, split: str) -> dict[str, list[Pair]]:
+    """The pictures of a split by set, with the meaning of each set's labels. Raises ConfigError."""
+    try:
+        with (root / "splits.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == split]
+        datasets = yaml.safe_load((root / "datasets.yaml").read_text())
+    except (OSError, yaml.YAMLError, csv.Error, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{root} needs a readable splits.csv and datasets.yaml: {error}"
+        ) from error
+    except KeyError as error:
+        raise ConfigError(f"{root / 'splits.csv'} has no column {error}") from error
+    pairs: dict[str, list[Pair]] = {}
+    for row in rows:
+        name, stem = row["dataset"], row["stem"]
+        folder = root / name
+        image = next(
+            (p for s in IMAGE_SUFFIXES if (p := folder / "images" / f"{stem}{s}").is_file()), None
+        )
+        if image is None:
+            raise ConfigError(f"{folder / 'images' / stem}.* is in splits.csv but not there")
+        meaning = _meaning(datasets, name, root)
+        pairs.setdefault(name, []).append(Pair(image, folder / "masks" / f"{stem}.png", meaning))
+    if not pairs:
+        raise ConfigError(f"{root / 'splits.csv'} has nothing in split {split!r}")
+    return pairs
+
+
+def read_folders(images: Path, masks: Path) -> list[Pair]:
+    """Pictures and masks of one stem in two folders (or two files). Raises FrameError."""
+    found = list(_matches(images, masks))
+    if not found:
+        raise FrameError(
+            f"no image in {images} has a mask STEM.png in {masks}; names must be the same"
+        )
+    return found
+
+
+def read_mask(path: Path) -> Labels:
+    """A mask file as uint8 [H, W]. Raises FrameError where it is not an 8-bit grey PNG."""
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
+    mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
+        raise FrameError(f"{path}: a mask must be an 8-bit PNG of one channel with label values")
+    return np.asarray(mask, np.uint8)
+
+
+def _matches(images: Path, masks: Path) -> Iterator[Pair]:
+    if images.is_file():
+        yield Pair(images, masks, COMPLETE)
+        return
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise FrameError(f"{folder} is not a folder")
+    for image in sorted(images.iterdir()):
+        mask = masks / f"{image.stem}.png"
+        if image.suffix.lower() in IMAGE_SUFFIXES and mask.is_file():
+            yield Pair(image, mask, COMPLETE)
+
+
+def _meaning(datasets: object, name: str, root: Path) -> Meaning:
+    try:
+        labels = datasets[name]["labels"]  # type: ignore[index]
+        return {int(v): {CLASSES.index(c) for c in classes} for v, classes in labels.items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"{root / 'datasets.yaml'}: {name} needs labels: {{value: [classes of {CLASSES}]}}, "
+            f"got {error!r}"
+        ) from error
+
+
+def _answers(meaning: Meaning, positive: set[int]) -> dict[int, bool]:
+    """Mask values that answer a reading: True inside, False outside; open ones are left out."""
+    inside = {value: {c in positive for c in classes} for value, classes in meaning.items()}
+    return {value: answer.pop() for value, answer in inside.items() if len(answer) == 1}
+
+
+def _count(
+    labels: Labels, mask: Labels, answers: Mapping[int, bool], positive: set[int]
+) -> NDArray[np.int64]:
+    """[true positive, false positive, false negative, true negative, boundary and, boundary or]."""
+    table = np.full(256, UNKNOWN, np.uint8)
+    for value, answer in answers.items():
+        table[value] = answer
+    table[UNKNOWN] = UNKNOWN
+    truth = table[mask]
+    counted, wanted = truth != UNKNOWN, truth == 1
+    predicted = np.isin(labels, list(positive))
+    predicted = np.where(labels == UNKNOWN, ~wanted, predicted)
+    a, b = boundary(wanted), boundary(predicted & counted)
+    return np.array(
+        [
+            np.count_nonzero(predicted & wanted & counted),
+            np.count_nonzero(predicted & ~wanted & counted),
+            np.count_nonzero(~predicted & wanted & counted),
+            np.count_nonzero(~predicted & ~wanted & counted),
+            np.count_nonzero(a & b & counted),
+            np.count_nonzero((a | b) & counted),
+        ],
+        np.int64,
+    )
+
+
+def boundary(mask: Bools) -> Bools:
+    """Pixels of a mask within 2 % of the image diagonal of its contour.
+
+    Cheng et al.: Boundary IoU, CVPR 2021; the picture's border is a contour, as there.
+    """
+    height, width = mask.shape
+    distance = max(1, round(BOUNDARY_SHARE * float(np.hypot(height, width))))
+    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=distance)[1:-1, 1:-1]
+    return np.asarray(mask & (inner == 0))
+
+
+def _figures(sums: NDArray[np.int64]) -> dict[str, float]:
+    hit, false, missed, rest, both, either = (int(value) for value in sums)
+    shares = {
+        "iou": (hit, hit + false + missed),
+        "background_iou": (rest, rest + false + missed),
+        "precision": (hit, hit + false),
+        "recall": (hit, hit + missed),
+        "boundary_iou": (both, either),
+    }
+    figures = {key: round(100 * a / b, 3) for key, (a, b) in shares.items() if b}
+    sides = [figures[key] for key in ("iou", "background_iou") if key in figures]
+    return {"miou": round(sum(sides) / len(sides), 3), **figures}

@@ -1,0 +1,90 @@
+"""From a source's frames to recorded masks: what `cropseg run` does, as a function."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from cropseg_edge.errors import FrameError
+from cropseg_edge.frames.frame import Frame, FrameSource
+from cropseg_edge.frames.open import open_source
+from cropseg_edge.mask import CropMask
+from cropseg_edge.segmenter import Segmenter
+from cropseg_edge.sinks import RunRecorder
+
+log = logging.getLogger("cropseg_edge.run")
+
+
+def run_source(
+    source: str,
+    out: Path,
+    *,
+    bundle: Path | None = None,
+    max_frames: int | None = None,
+    mcap: Path | None = None,
+    video: Path | None = None,
+    report: bool = False,
+    topic: str | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Segment the frames of a source and record them; see `cropseg run --help`.
+
+    Frames that cannot be used are logged at WARNING and counted. The output folder is not touched
+    before the first frame has a mask; what was recorded is finished even when the source fails.
+
+    Returns:
+        The summary, as in summary.json.
+
+    Raises:
+        FrameError: the source cannot be opened, fails, or has no frame that can be used.
+        BundleError, EngineError: the model cannot be used.
+    """
+    with (
+        closing(open_source(source, topic=topic)) as frames,
+        Segmenter(bundle, threads=threads) as segmenter,
+    ):
+        segmenter.warm_up()
+        masks = _Masks(frames, segmenter)
+        results = islice(masks, max_frames)
+        first = next(results, None)
+        if first is None:
+            raise FrameError(f"{source}: not one frame could be used ({masks.refused} refused)")
+        recorder = RunRecorder(
+            out,
+            source=source,
+            bundle_name=segmenter.bundle.manifest.name,
+            bundle_sha256=segmenter.bundle.sha256,
+            engine=f"{segmenter.engine.name} {segmenter.engine.precision}",
+            mcap=mcap,
+            video=video,
+            report=report,
+            rate_hz=frames.rate_hz,
+        )
+        try:
+            recorder.record(*first)
+            for frame, mask in results:
+                recorder.record(frame, mask)
+        finally:
+            summary = recorder.close(failed=frames.failed + masks.refused)
+    return summary
+
+
+class _Masks:
+    """Frames with their masks; what the segmenter refuses is logged, counted and left out."""
+
+    def __init__(self, frames: FrameSource, segmenter: Segmenter) -> None:
+        self._frames = frames
+        self._segmenter = segmenter
+        self.refused = 0
+
+    def __iter__(self) -> Iterator[tuple[Frame, CropMask]]:
+        for frame in self._frames:
+            try:
+                mask = self._segmenter.segment(frame)
+            except FrameError as error:
+                self.refused += 1
+                log.warning("%s; skipped", error)
+                continue
+            yield frame, mask
