@@ -7,15 +7,14 @@ from numpy.typing import NDArray
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.mask import CROP, UNKNOWN, WEED, CropMask, Status
 
-# BGR. Green and magenta stay apart in every common form of colour blindness (they differ in blue
-# and in lightness), and the outlines differ in lightness again.
-CROP_COLOUR = (60, 215, 40)
-WEED_COLOUR = (200, 20, 235)
-UNKNOWN_COLOUR = (150, 150, 150)
-CROP_OUTLINE = (150, 255, 190)
-WEED_OUTLINE = (255, 190, 255)
-BANNER_COLOUR = {Status.DEGRADED: (0, 150, 235), Status.INVALID: (40, 30, 200)}
-_OPACITY = {CROP: 0.38, WEED: 0.50, UNKNOWN: 0.45}
+# BGR of area and outline. Green and magenta stay apart in every common form of colour blindness
+# (they differ in blue and in lightness), and so do their outlines.
+_STYLES: dict[int, tuple[tuple[int, int, int], float, tuple[int, int, int] | None]] = {
+    CROP: ((60, 215, 40), 0.38, (150, 255, 190)),
+    WEED: ((200, 20, 235), 0.50, (255, 190, 255)),
+    UNKNOWN: ((150, 150, 150), 0.45, None),
+}
+_BANNER_COLOUR = {Status.DEGRADED: (0, 150, 235), Status.INVALID: (40, 30, 200)}
 _HATCH_PERIOD = 12  # pixels between the lines over unknown areas
 
 
@@ -32,39 +31,38 @@ def draw_overlay(
     Returns:
         A new uint8 [H, W, 3] BGR image.
     """
-    out = _tint(image_bgr, labels)
+    out = np.array(image_bgr, np.uint8)
     unit = max(1, round(min(labels.shape) / 540))
-    for label, colour in ((CROP, CROP_OUTLINE), (WEED, WEED_OUTLINE)):
+    for label, (colour, opacity, outline) in _STYLES.items():
         area = np.asarray(labels == label, np.uint8)
-        contours, _ = cv2.findContours(area, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(out, contours, -1, colour, unit, cv2.LINE_AA)
+        if not area.any():
+            continue
+        _tint(out, area, colour, opacity)
+        if outline is None:
+            _hatch(out, area)
+        else:
+            contours, _ = cv2.findContours(area, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(out, contours, -1, outline, unit, cv2.LINE_AA)
     if mask is not None and mask.status is not Status.OK:
         _banner(out, mask)
     return out
 
 
-def _tint(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Blend each label's colour into the image, and hatch what is unknown."""
-    keep = np.full(256, 256, np.uint16)  # weight of the image, in 1/256
-    add = np.zeros((256, 3), np.uint16)
-    for label, colour in (
-        (CROP, CROP_COLOUR),
-        (WEED, WEED_COLOUR),
-        (UNKNOWN, UNKNOWN_COLOUR),
-    ):
-        alpha = round(_OPACITY[label] * 256)
-        keep[label] = 256 - alpha
-        add[label] = np.array(colour, np.uint16) * alpha
-    out: NDArray[np.uint8] = (
-        (image * keep[labels][..., None] + add[labels]) >> np.uint16(8)
-    ).astype(np.uint8)
-    unknown = labels == UNKNOWN
-    if unknown.any():
-        height, width = labels.shape
-        diagonal = np.add.outer(np.arange(height), np.arange(width)) % _HATCH_PERIOD
-        lines = unknown & (diagonal < 2)
-        out[lines] = out[lines] // 2 + 100
-    return out
+def _tint(
+    out: NDArray[np.uint8], area: NDArray[np.uint8], colour: tuple[int, int, int], opacity: float
+) -> None:
+    """Blend a colour into the area, in place."""
+    levels = np.arange(256)[:, None] * (1 - opacity) + np.array(colour) * opacity
+    table = np.round(levels).astype(np.uint8).reshape(1, 256, 3)
+    cv2.copyTo(cv2.LUT(out, table), area, out)
+
+
+def _hatch(out: NDArray[np.uint8], area: NDArray[np.uint8]) -> None:
+    """Draw light diagonal lines over the area, in place."""
+    height, width = area.shape
+    diagonal = np.add.outer(np.arange(height), np.arange(width)) % _HATCH_PERIOD
+    lines = (diagonal < 2) & (area > 0)
+    out[lines] = out[lines] // 2 + 100
 
 
 def _banner(out: NDArray[np.uint8], mask: CropMask) -> None:
@@ -78,7 +76,7 @@ def _banner(out: NDArray[np.uint8], mask: CropMask) -> None:
     if text_width > width - 16:
         text = text[: max(4, int(len(text) * (width - 16) / text_width) - 3)] + "..."
     bar = min(height, 2 * text_height + 6)
-    cv2.rectangle(out, (0, 0), (width, bar), BANNER_COLOUR[mask.status], cv2.FILLED)
+    cv2.rectangle(out, (0, 0), (width, bar), _BANNER_COLOUR[mask.status], cv2.FILLED)
     baseline = (bar + text_height) // 2
     cv2.putText(out, text, (8, baseline), font, scale, (255, 255, 255), thickness, cv2.LINE_AA)
 

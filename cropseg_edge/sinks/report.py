@@ -126,7 +126,7 @@ def _tiles(summary: Mapping[str, Any]) -> str:
         tiles.append((f"{total['p99']:.0f} ms", "latency, 99th percentile", False))
     for name in ("vegetation", "crop"):
         if iou.get(name) is not None:
-            tiles.append((f"{iou[name]:.1f} %", f"{name} IoU against ground truth", False))
+            tiles.append((f"{iou[name]:.1f} %", f"{name} IoU against truth", False))
     body = "".join(
         f'<div class="tile{" bad" if bad else ""}"><b>{escape(value)}</b>'
         f"<span>{escape(name)}</span></div>"
