@@ -76,6 +76,10 @@ class Graph:
         for module in self._processes:
             self.ended(module)
 
+    def forget(self, module: str) -> None:
+        """Watch a process no longer, whatever it ended with."""
+        del self._processes[module]
+
     def stop(self, module: str, *, number: int = signal.SIGTERM, timeout_s: float = 4.0) -> None:
         """End a process with a signal.
 
