@@ -1,29 +1,19 @@
 """FieldSimulator: a seeded drive over an endless crop field, frame by frame."""
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import ConfigError
-from cropseg_edge.simulator.camera import (
-    Intrinsics,
-    Pose,
-    ground_corners,
-    ground_homography,
-    intrinsics,
-    pose_at,
-    project,
-)
+from cropseg_edge.simulator.camera import Intrinsics, Pose, ground_corners, intrinsics, pose_at, project
 from cropseg_edge.simulator.frame import PlantTruth, RowLine, SimulatedFrame
-from cropseg_edge.simulator.library import Quads, grow_library, stamp
+from cropseg_edge.simulator.library import grow_library, stamp
+from cropseg_edge.simulator.paint import paint
 from cropseg_edge.simulator.planting import Plants, crop_plants, join, weed_plants
 from cropseg_edge.simulator.presets import named_scene, training_scene
-from cropseg_edge.simulator.raster import draw, heights_from_light, planes, visible
-from cropseg_edge.simulator.rng import F32, lattice_noise
+from cropseg_edge.simulator.rng import F32
 from cropseg_edge.simulator.scene import Scene
-from cropseg_edge.simulator.shading import corner_light, expose, hsv_to_linear, leaf_colour
-from cropseg_edge.simulator.soil import RELIEF_RANGE, TO_LINEAR, make_ground, view_ground
-
+from cropseg_edge.simulator.shading import expose, hsv_to_linear
+from cropseg_edge.simulator.soil import make_ground
 
 _LEAF_VALUE = 0.6  # a leaf in full sun shows as bright as its colour says beside the soil
 
@@ -75,10 +65,14 @@ class FieldSimulator:
         origin = pose.position[:2].copy()
         local = Pose(np.array([0, 0, pose.position[2]]), pose.rotation)
         plants = self._plants_near(ground_corners(self.camera, pose))
-        linear, labels, depth = self._paint(local, origin, plants)
-        image = expose(linear, self.scene.light, self.scene.lens, self.scene.seed, index)
+        seen, pixels = self._in_view(local, origin, plants)
+        quads = stamp(self._library, seen, origin, self._colours(seen), pixels)
+        canvas = paint(
+            self.scene, self._ground, self._library, self.camera, local, origin, quads
+        )
+        image = expose(canvas.linear, self.scene.light, self.scene.lens, self.scene.seed, index)
         return SimulatedFrame(
-            image, labels, depth, self._rows(pose), self._truth(pose, plants), pose, self.camera,
+            image, canvas.labels, canvas.depth, self._rows(pose), self._truth(pose, plants), pose, self.camera,
             round(time_s * 1e9), index,
         )  # fmt: skip
 
@@ -92,17 +86,21 @@ class FieldSimulator:
             return crop
         return join(crop, weed_plants(plan, seed, low, high, library.crops, library.weeds))
 
-    def _in_view(self, local: Pose, origin: NDArray[np.float64], plants: Plants) -> Plants:
-        """Drops plants that are far outside the image."""
+    def _in_view(
+        self, local: Pose, origin: NDArray[np.float64], plants: Plants
+    ) -> tuple[Plants, F32]:
+        """The plants that may touch the image, shadows included, and their width in pixels."""
         foot = np.zeros((len(plants.yaw), 3))
         foot[:, :2] = plants.position - origin
         seen = project(self.camera, local, foot)
-        reach = self._library.radius[plants.variant] + self._library.height[plants.variant]
-        size = self.camera.fx * 1.8 * reach * plants.scale / np.maximum(seen[:, 2] * 0.7, 0.1)
-        inside = (seen[:, 2] > 0.05) & (size > 1.5)
-        inside &= (seen[:, 0] > -size) & (seen[:, 0] < self.camera.width + size)
-        inside &= (seen[:, 1] > -size) & (seen[:, 1] < self.camera.height + size)
-        return plants.keep(inside)
+        radius, height = self._library.radius, self._library.height
+        scale = np.float32(self.camera.fx) * plants.scale / np.maximum(seen[:, 2] * 0.8, 0.1)
+        radius, height = radius[plants.variant] * scale, height[plants.variant] * scale
+        reach = radius + 2 * height
+        inside = (seen[:, 2] > 0.05) & (radius > 0.7)
+        inside &= (seen[:, 0] > -reach) & (seen[:, 0] < self.camera.width + reach)
+        inside &= (seen[:, 1] > -reach) & (seen[:, 1] < self.camera.height + reach)
+        return plants.keep(inside), np.asarray(2 * radius[inside], np.float32)
 
     def _colours(self, plants: Plants) -> F32:
         """Linear BGR [P, 3] of each plant."""
@@ -117,153 +115,6 @@ class FieldSimulator:
         hsv[:, 2] *= 1 + 0.08 * np.cos(70 * plants.dice)
         hsv[:, 1:] = np.clip(hsv[:, 1:], 0.08, 0.9)
         return np.asarray(hsv_to_linear(hsv) * np.float32(_LEAF_VALUE), np.float32)
-
-    def _paint(
-        self, local: Pose, origin: NDArray[np.float64], plants: Plants
-    ) -> tuple[F32, NDArray[np.uint8], F32]:
-        """Linear image [H, W, 3], labels [H, W] and depth [H, W]."""
-        camera, light = self.camera, self.scene.light
-        homography = ground_homography(camera, local)
-        ground = view_ground(self._ground, homography, origin, camera.width, camera.height)
-        ys, xs = np.mgrid[: camera.height, : camera.width].astype(np.float32)
-        back = np.linalg.inv(homography).astype(np.float32)
-        # A ground point's homogeneous weight is 1 / depth.
-        depth = 1 / (back[2, 0] * xs + back[2, 1] * ys + back[2, 2])
-        ground_depth = depth * (
-            1 - ground[..., 3] * np.float32(RELIEF_RANGE / 255 / local.position[2])
-        )
-        plants = self._in_view(local, origin, plants)
-        quads = stamp(self._library, plants, origin, self._colours(plants))
-        shadow, cover = self._shadows(local, homography, quads)
-        lit = self._ground_light(shadow, cover, back, xs, ys, depth, origin)
-        linear = TO_LINEAR[ground[..., :3]] * lit
-        labels = np.zeros((camera.height, camera.width), np.uint8)
-        projected = project(camera, local, quads.vertices)
-        chosen = np.flatnonzero(visible(projected, camera.width, camera.height))
-        if len(chosen):
-            quads = _take(quads, chosen)
-            self._paint_leaves(
-                local, homography, quads, projected[chosen], shadow, linear, labels, ground_depth
-            )
-        if light.lamp:
-            self._lamp(linear, ground_depth, xs, ys)
-        return linear, labels, ground_depth
-
-    def _paint_leaves(
-        self, local: Pose, homography: NDArray[np.float64], quads: Quads, projected: F32,
-        shadow: F32, linear: F32, labels: NDArray[np.uint8], depth: F32,
-    ) -> None:  # fmt: skip
-        """Draws foliage over `linear`, `labels` and `depth`, in place."""
-        camera, light = self.camera, self.scene.light
-        diffuse, shine = corner_light(quads, light, local.position.astype(np.float32))
-        corner = np.concatenate(
-            [projected[..., 2:], quads.uv, diffuse[..., None], shine[..., None]], -1
-        )
-        plane = planes(projected, corner)
-        seen = draw(projected, camera.width, camera.height)
-        fit = plane[seen.quad]
-        values = fit[:, 0] + fit[:, 1] * seen.dx[:, None] + fit[:, 2] * seen.dy[:, None]
-        nearest, farthest = projected[..., 2].min(1), projected[..., 2].max(1)
-        z = np.clip(values[:, 0], nearest[seen.quad], farthest[seen.quad])
-        dark = self._leaf_shadow(local, homography, seen.pixel, z, shadow)
-        colour, solid = leaf_colour(quads, seen, values, self._library.atlas, dark, light)
-        alpha = (seen.coverage * solid)[:, None]
-        flat = linear.reshape(-1, 3)
-        flat[seen.pixel] += alpha * (colour - flat[seen.pixel])
-        most = solid & (seen.coverage >= 0.5)
-        labels.reshape(-1)[seen.pixel[most]] = quads.label[seen.quad[most]]
-        depth.reshape(-1)[seen.pixel[most]] = z[most]
-
-    def _shadow_points(self, points: F32, eye_height: float) -> F32:
-        """Where the shadows of `points` [..., 3] fall on the ground: [..., 2], metres."""
-        light = self.scene.light
-        lx, ly, lz = light.direction
-        z = points[..., 2:]
-        if light.lamp:
-            lamp = np.array([lx, ly], np.float32)
-            height = np.float32(eye_height + lz)
-            share = z / np.maximum(height - z, 0.05)
-            return np.asarray(points[..., :2] + (points[..., :2] - lamp) * share, np.float32)
-        return np.asarray(
-            points[..., :2] - z * np.array([lx / lz, ly / lz], np.float32), np.float32
-        )
-
-    def _shadows(
-        self, local: Pose, homography: NDArray[np.float64], quads: Quads
-    ) -> tuple[F32, F32]:
-        """Heights of the leaves that shade the ground [H, W], and soft shade [H, W] 0 to 1."""
-        camera = self.camera
-        h = homography.astype(np.float32)
-        ground = self._shadow_points(quads.vertices, float(local.position[2]))
-        flat = ground @ h[:, :2].T + h[:, 2]
-        # Behind the camera counts as outside.
-        depth = np.where(flat[..., 2:] > 0.05, flat[..., 2:], np.float32(np.nan))
-        corners = flat[..., :2] / depth
-        heights = quads.vertices[..., 2].mean(1)
-        shadow = heights_from_light(corners, heights, camera.width, camera.height)
-        cover = (shadow > 0.004).astype(np.float32)
-        small = cv2.resize(cover, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-        soft = cv2.GaussianBlur(small, (0, 0), camera.height / 480 * 3.5)
-        return shadow, cv2.resize(soft, (camera.width, camera.height)).astype(np.float32)
-
-    def _leaf_shadow(
-        self,
-        local: Pose,
-        homography: NDArray[np.float64],
-        pixel: NDArray[np.int64],
-        z: F32,
-        shadow: F32,
-    ) -> F32:
-        """How far each leaf pixel lies in the shadow of a leaf nearer to the light: [M], 0 to 1."""
-        camera = self.camera
-        x = ((pixel % camera.width) - np.float32(camera.cx)) / np.float32(camera.fx) * z
-        y = ((pixel // camera.width) - np.float32(camera.cy)) / np.float32(camera.fy) * z
-        points = np.stack([x, y, z], 1).astype(np.float32) @ local.rotation.T.astype(np.float32)
-        points[:, 2] += np.float32(local.position[2])
-        h = homography.astype(np.float32)
-        flat = self._shadow_points(points, float(local.position[2])) @ h[:, :2].T + h[:, 2]
-        away = np.maximum(flat[:, 2], 0.05)
-        column = np.clip(flat[:, 0] / away + 0.5, 0, camera.width - 1).astype(np.int64)
-        row = np.clip(flat[:, 1] / away + 0.5, 0, camera.height - 1).astype(np.int64)
-        above = shadow[row, column] - points[:, 2]
-        return np.asarray(np.clip((above - 0.012) / 0.02, 0, 1), np.float32)
-
-    def _ground_light(
-        self,
-        shadow: F32,
-        cover: F32,
-        back: F32,
-        xs: F32,
-        ys: F32,
-        depth: F32,
-        origin: NDArray[np.float64],
-    ) -> F32:
-        """Light on the ground, linear BGR [H, W, 3]."""
-        light = self.scene.light
-        dark = cv2.GaussianBlur((shadow > 0.004).astype(np.float32), (0, 0), light.penumbra)
-        if light.shade:
-            x = (back[0, 0] * xs + back[0, 1] * ys + back[0, 2]) * depth + np.float32(
-                origin[0] % 1000
-            )
-            y = (back[1, 0] * xs + back[1, 1] * ys + back[1, 2]) * depth + np.float32(origin[1])
-            big = lattice_noise(self.scene.seed + 9, x, y, 0.9)
-            dark = np.maximum(dark, np.clip((big - 0.5) * 60, 0, 1))
-        vertical = light.direction[2] if not light.lamp else 0.95
-        direct = (1 - dark) * np.float32(vertical)
-        sky = 1 - np.float32(0.75) * cover
-        lit = direct[..., None] * np.asarray(light.direct, np.float32)
-        lit += sky[..., None] * np.asarray(light.ambient, np.float32)
-        return np.asarray(lit, np.float32)
-
-    def _lamp(self, linear: F32, depth: F32, xs: F32, ys: F32) -> None:
-        """A lamp's cone and its fall-off with distance, in place."""
-        camera, light = self.camera, self.scene.light
-        tilt = light.direction[1] * 0.3
-        x = (xs - camera.cx) / camera.width - np.float32(tilt)
-        y = (ys - camera.cy) / camera.width
-        cone = 1 / (1 + (3.2 * (x * x + y * y)) ** 2 * 4)
-        fall = np.square(np.float32(self.scene.mount.height) / np.maximum(depth, 0.1))
-        linear *= (cone * fall)[..., None]
 
     def _rows(self, pose: Pose) -> tuple[RowLine, ...]:
         """The crop rows in the image."""
@@ -294,14 +145,6 @@ def _inside(camera: Intrinsics, seen: F32) -> NDArray[np.bool_]:
     x, y, z = seen[..., 0], seen[..., 1], seen[..., 2]
     inside = (z > 0) & (x >= -0.5) & (x < camera.width - 0.5)
     return np.asarray(inside & (y >= -0.5) & (y < camera.height - 0.5), np.bool_)
-
-
-def _take(quads: Quads, chosen: NDArray[np.int64]) -> Quads:
-    return Quads(
-        quads.vertices[chosen], quads.normals[chosen], quads.uv[chosen], quads.texture[chosen],
-        quads.tint[chosen], quads.gloss[chosen], quads.label[chosen], quads.plant[chosen],
-        quads.low[chosen],
-    )  # fmt: skip
 
 
 def random_scene(rng: np.random.Generator, width: int = 640, height: int = 480) -> FieldSimulator:

@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 from cropseg_edge.simulator import crops, weeds
 from cropseg_edge.simulator.growth import Grower
 from cropseg_edge.simulator.leaf_textures import atlas
-from cropseg_edge.simulator.mesh import Mesh
+from cropseg_edge.simulator.mesh import Mesh, coarser_mesh
 from cropseg_edge.simulator.planting import Plants
+from cropseg_edge.simulator.raster import mean4
 from cropseg_edge.simulator.rng import F32
 from cropseg_edge.simulator.scene import Scene
 
 TEXTURES_PER_KIND = 4
+DETAIL = (1, 2, 4)  # quadrilaterals of a strip that become one, at each level of detail
+_DETAIL_PIXELS = (150.0, 60.0)  # plants that look smaller use the next level
 CROP_VARIANTS = 8
 VARIANTS_PER_WEED = 4
 
@@ -39,6 +42,20 @@ class Quads:
     plant: NDArray[np.int64]
     low: F32
 
+    def take(self, chosen: NDArray[np.int64]) -> "Quads":
+        """The quadrilaterals at the indices `chosen`."""
+        return Quads(
+            self.vertices[chosen],
+            self.normals[chosen],
+            self.uv[chosen],
+            self.texture[chosen],
+            self.tint[chosen],
+            self.gloss[chosen],
+            self.label[chosen],
+            self.plant[chosen],
+            self.low[chosen],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Library:
@@ -46,7 +63,7 @@ class Library:
 
     Attributes:
         pool: every variant's quadrilaterals joined.
-        start, count: int64 [V], where a variant lies in the pool.
+        start, count: int64 [LODS, V], where a variant lies in the pool at each level of detail.
         radius, height: float32 [V], extent in metres.
         atlas: float32 [K, ROWS, COLUMNS, 4] leaf textures.
         crops: number of crop variants; the weeds follow.
@@ -63,7 +80,7 @@ class Library:
     @property
     def weeds(self) -> int:
         """Number of weed variants."""
-        return len(self.start) - self.crops
+        return len(self.radius) - self.crops
 
 
 def _scaled(mesh: Mesh, factor: float) -> Mesh:
@@ -87,7 +104,7 @@ def grow_library(scene: Scene) -> Library:
     for kind in plan.weed_kinds:
         wanted += [(kind, False)] * VARIANTS_PER_WEED
     looks: dict[str, tuple[int, float, tuple[float, float, float]]] = {}
-    for number, (name, crop) in enumerate(wanted):
+    for name, crop in wanted:
         if name not in looks:
             red = rng.uniform(0.7, 2.2)
             pale = rng.uniform(0.8, 1.6)
@@ -95,19 +112,21 @@ def grow_library(scene: Scene) -> Library:
             looks[name] = (int(rng.integers(8)), float(rng.uniform(0.05, 0.6)), stem)
         texture, gloss, stem = looks[name]
         stage = plan.growth if crop else plan.weed_growth
-        stage = float(np.clip(stage + rng.uniform(-0.12, 0.12) + 0.0 * number, 0, 1))
+        stage = float(np.clip(stage + rng.uniform(-0.12, 0.12), 0, 1))
         grower = Grower(rng, stage, TEXTURES_PER_KIND, texture, gloss, stem)
         if crop:
             meshes.append(crops.BUILDERS[name](grower))
         else:
             meshes.append(_scaled(weeds.BUILDERS[name](grower), plan.weed_scale))
-    count = np.array([len(m.vertices) for m in meshes], np.int64)
+    levels = [m if d == 1 else coarser_mesh(m, d) for d in DETAIL for m in meshes]
+    count = np.array([len(m.vertices) for m in levels], np.int64)
+    start = np.concatenate([[0], np.cumsum(count)[:-1]])
     radius = [float(np.linalg.norm(m.vertices[..., :2], axis=-1).max()) for m in meshes]
     height = [float(m.vertices[..., 2].max()) for m in meshes]
     return Library(
-        Mesh.join(meshes),
-        np.concatenate([[0], np.cumsum(count)[:-1]]),
-        count,
+        Mesh.join(levels),
+        start.reshape(len(DETAIL), -1),
+        count.reshape(len(DETAIL), -1),
         np.array(radius, np.float32),
         np.array(height, np.float32),
         textures,
@@ -115,7 +134,9 @@ def grow_library(scene: Scene) -> Library:
     )
 
 
-def stamp(library: Library, plants: Plants, origin: NDArray[np.float64], colour: F32) -> Quads:
+def stamp(
+    library: Library, plants: Plants, origin: NDArray[np.float64], colour: F32, pixels: F32
+) -> Quads:
     """The quadrilaterals of all `plants`, in metres relative to the ground point `origin` [2].
 
     Args:
@@ -123,31 +144,34 @@ def stamp(library: Library, plants: Plants, origin: NDArray[np.float64], colour:
         plants: which, where, how large.
         origin: world position that becomes the local origin.
         colour: float32 [P, 3], linear BGR of each plant's leaves.
+        pixels: float32 [P], about how wide each plant looks; settles the level of detail.
     """
-    counts = library.count[plants.variant]
+    level = sum((pixels < limit).astype(np.int64) for limit in _DETAIL_PIXELS)
+    counts = library.count[level, plants.variant]
     plant = np.repeat(np.arange(len(counts)), counts)
-    ends = np.cumsum(counts)
-    index = np.arange(len(plant)) - np.repeat(ends - counts, counts)
-    index = index + library.start[plants.variant][plant]
-    turn = np.empty((len(counts), 3, 3), np.float32)
-    cos, sin = np.cos(plants.yaw), np.sin(plants.yaw)
-    turn[:] = np.eye(3, dtype=np.float32)
-    turn[:, 0, 0], turn[:, 0, 1] = cos, sin
-    turn[:, 1, 0], turn[:, 1, 1] = -sin, cos
-    turned = turn[plant]
+    skipped = library.start[level, plants.variant] - (np.cumsum(counts) - counts)
+    index = np.arange(len(plant)) + skipped[plant]
+    cos = (np.cos(plants.yaw))[plant, None]
+    sin = (np.sin(plants.yaw))[plant, None]
+    scale = plants.scale[plant, None]
+    offset = (plants.position - origin).astype(np.float32)[plant, None]
     pool = library.pool
-    vertices = np.matmul(pool.vertices[index] * plants.scale[plant, None, None], turned)
-    vertices[..., :2] += (plants.position - origin).astype(np.float32)[plant, None]
-    np.maximum(vertices[..., 2], 0.001, out=vertices[..., 2])
+    vertices, normals = pool.vertices[index], pool.normals[index]
+    x, y = vertices[..., 0] * scale, vertices[..., 1] * scale
+    vertices[..., 0] = cos * x - sin * y + offset[..., 0]
+    vertices[..., 1] = sin * x + cos * y + offset[..., 1]
+    vertices[..., 2] = np.maximum(vertices[..., 2] * scale, np.float32(0.001))
+    x, y = normals[..., 0].copy(), normals[..., 1]
+    normals[..., 0], normals[..., 1] = cos * x - sin * y, sin * x + cos * y
     top = library.height[plants.variant] * plants.scale + np.float32(0.01)
     return Quads(
         vertices,
-        np.matmul(pool.normals[index], turned),
+        normals,
         pool.uv[index],
         pool.texture[index],
         pool.tint[index] * colour[plant],
         pool.gloss[index],
         plants.label[plant],
         plant,
-        np.asarray(vertices[..., 2].mean(1) / top[plant], np.float32),
+        mean4(vertices[..., 2]) / top[plant],
     )

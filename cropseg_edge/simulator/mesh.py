@@ -184,3 +184,36 @@ def stalk(start: F32, end: F32, width: float, look: LeafLook, crossed: bool = Fa
         return part
     other = up * np.float32(width / 2)
     return Mesh.join([part, strip(centre, other, -other, half / np.float32(width / 2), t, look)])
+
+
+def coarse_groups(uv: F32, divisor: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last quadrilateral of each run that becomes one when strips are coarsened.
+
+    Args:
+        uv: float32 [Q, 4, 2] of strips one after the other; a strip starts where t is 0.
+        divisor: quadrilaterals that become one; a strip keeps at least one.
+    """
+    index = np.arange(len(uv))
+    start = np.where(uv[:, 0, 1] == 0, index, 0)
+    place = index - np.maximum.accumulate(start)
+    first = np.flatnonzero(place % divisor == 0)
+    return first, np.append(first[1:], len(uv)) - 1
+
+
+def coarser(vertices: F32, uv: F32, divisor: int) -> F32:
+    """Vertices [Q', 4, 3] of the strips with `divisor` quadrilaterals joined to one."""
+    first, last = coarse_groups(uv, divisor)
+    return np.concatenate([vertices[first, :2], vertices[last, 2:]], 1)
+
+
+def coarser_mesh(mesh: Mesh, divisor: int) -> Mesh:
+    """The same plant with fewer quadrilaterals, for a distant view."""
+    first, last = coarse_groups(mesh.uv, divisor)
+    return Mesh(
+        np.concatenate([mesh.vertices[first, :2], mesh.vertices[last, 2:]], 1),
+        np.concatenate([mesh.normals[first, :2], mesh.normals[last, 2:]], 1),
+        np.concatenate([mesh.uv[first, :2], mesh.uv[last, 2:]], 1),
+        mesh.texture[first],
+        mesh.tint[first],
+        mesh.gloss[first],
+    )

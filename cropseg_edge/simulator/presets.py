@@ -107,7 +107,7 @@ def _soil(rng: np.random.Generator) -> Soil:
 def _planting(rng: np.random.Generator, species: str) -> Planting:
     row, spacing, wander, (hue, saturation, value) = _HABIT[species]
     kinds = tuple(str(k) for k in rng.choice(WEEDS, int(rng.integers(2, 5)), replace=False))
-    growth = float(rng.uniform(0.2, 0.6))
+    growth = float(rng.uniform(0.2, 0.6)) * (0.7 if species == "cereal" else 1.0)
     return Planting(
         row, spacing, 0.06, wander, growth, (hue, saturation, value),
         (
@@ -132,9 +132,9 @@ def named_scene(species: str, condition: str, camera: str, seed: int) -> Scene:
     light = _light(rng, condition)
     close = species == "cereal"
     if camera == "nadir":
-        mount = Mount(0.6 if close else 1.0, 0.0, 0.0, 0.0, np.radians(42), 0.006)
+        mount = Mount(0.5 if close else 1.0, 0.0, 0.0, 0.0, np.radians(42), 0.006)
     else:
-        mount = Mount(0.8 if close else 1.2, np.radians(48), 0.0, 0.0, np.radians(44), 0.008)
+        mount = Mount(0.55 if close else 1.2, np.radians(42 if close else 48), 0.0, 0.0, np.radians(44), 0.008)
     lens = Lens(0.6, 0.6, 0.2, (1.0, 1.0, 1.0), 1.0, 1.0, 0)
     return Scene(species, condition, camera, seed, planting, soil, light, mount, lens)
 
@@ -153,7 +153,7 @@ def _random_mount(rng: np.random.Generator, camera: str, species: str, growth: f
 
 def _shifted(rng: np.random.Generator, hsv: Colour, hue: float) -> Colour:
     return (
-        hsv[0] + float(rng.normal(0, hue)),
+        float(np.clip(hsv[0] + rng.normal(0, hue), 72, 165)),
         float(np.clip(hsv[1] * rng.uniform(0.65, 1.3), 0.15, 0.85)),
         float(np.clip(hsv[2] * rng.uniform(0.75, 1.25), 0.3, 0.85)),
     )

@@ -1,5 +1,7 @@
 """Colours: how light falls on leaves and ground, and what lens and sensor make of it."""
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,11 @@ def hsv_to_linear(hsv: F32) -> F32:
     return np.asarray(bgr ** np.float32(2.2), np.float32)
 
 
+def _dot(a: F32, b: F32) -> F32:
+    """Dot product over a last axis of three."""
+    return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
+
+
 def corner_light(quads: Quads, light: Light, eye: F32) -> tuple[F32, F32]:
     """Direct light on the corners, diffuse with what shines through, and the highlight: [N, 4].
 
@@ -28,21 +35,21 @@ def corner_light(quads: Quads, light: Light, eye: F32) -> tuple[F32, F32]:
         eye: float32 [3], the camera in the local world.
     """
     to_eye = eye - quads.vertices
-    to_eye /= np.sqrt((to_eye**2).sum(-1, keepdims=True))
+    to_eye *= 1 / np.sqrt(_dot(to_eye, to_eye))[..., None]
     direction = np.asarray(light.direction, np.float32)
     if light.lamp:
         to_light = direction + eye - quads.vertices
-        to_light /= np.sqrt((to_light**2).sum(-1, keepdims=True))
+        to_light *= 1 / np.sqrt(_dot(to_light, to_light))[..., None]
     else:
         to_light = np.broadcast_to(direction, quads.vertices.shape)
     n = quads.normals
-    towards_eye = (n * to_eye).sum(-1)
-    towards_light = (n * to_light).sum(-1)
+    towards_eye = _dot(n, to_eye)
+    towards_light = _dot(n, to_light)
     same_side = towards_eye * towards_light > 0
     diffuse = np.abs(towards_light) * np.where(same_side, np.float32(1), np.float32(0.6))
     half = to_eye + to_light
-    half /= np.sqrt((half**2).sum(-1, keepdims=True)) + np.float32(1e-6)
-    shine = np.clip(np.abs((n * half).sum(-1)), 0, 1) ** 14
+    across = _dot(n, half)
+    shine = np.minimum(across * across / (_dot(half, half) + np.float32(1e-6)), 1) ** 7
     shine = np.where(same_side, shine, 0) * quads.gloss[:, None]
     return np.asarray(diffuse, np.float32), np.asarray(shine, np.float32)
 
@@ -65,10 +72,10 @@ def leaf_colour(
     row = (t * np.float32(ROWS - 1) + np.float32(0.5)).astype(np.int32)
     quad = fragments.quad
     index = (quads.texture[quad] * ROWS + row) * COLUMNS + column
-    surface = textures.reshape(-1, 4)[index]
+    surface = np.take(textures.reshape(-1, 4), index, axis=0)
     # A leaf folds at its midrib: one half faces the light, the other turns away.
     across = quads.vertices[:, 0] - quads.vertices[:, 1]
-    across = across / (np.sqrt((across**2).sum(1, keepdims=True)) + np.float32(1e-9))
+    across = across / (np.sqrt(_dot(across, across))[:, None] + np.float32(1e-9))
     tilt = across @ np.asarray(light.direction, np.float32) * np.float32(0.35)
     fold = 1 - tilt[quad] * np.clip(4 * u, -1, 1)
     open_sky = np.float32(0.45) + np.float32(0.55) * np.sqrt(quads.low)
@@ -77,7 +84,7 @@ def leaf_colour(
     lit += (open_sky[quad] * (np.float32(0.6) + np.float32(0.4) * fold))[:, None] * np.asarray(
         light.ambient, np.float32
     )
-    colour = quads.tint[quad] * surface[:, :3] * lit
+    colour = np.take(quads.tint, quad, axis=0) * surface[:, :3] * lit
     shine = np.clip(values[:, 4], 0, 1) * (1 - shadow) * np.float32(0.6) * surface[:, 1]
     colour += shine[:, None] * np.asarray(light.direct, np.float32)
     colour += (0.04 * quads.gloss[quad])[:, None] * np.asarray(light.ambient, np.float32)
@@ -100,6 +107,19 @@ def _noise(height: int, width: int, seed: int, index: int) -> F32:
     return np.asarray(np.tile(window, repeats)[:height, :width], np.float32)
 
 
+_CURVE_STEPS = 2048
+
+
+@lru_cache(maxsize=8)
+def _tone_curve(contrast: float) -> F32:
+    """Display value (0 to 1) for the root of linear light in steps of 1 / _CURVE_STEPS."""
+    root = np.arange(2 * _CURVE_STEPS, dtype=np.float32) / _CURVE_STEPS
+    # A shoulder keeps highlights from clipping flat.
+    knee = 0.85
+    shown = np.where(root > knee, knee + (1 - knee) * np.tanh((root - knee) / (1 - knee)), root)
+    return np.asarray(0.45 + (shown - 0.45) * contrast, np.float32)
+
+
 def expose(linear: F32, light: Light, lens: Lens, seed: int, index: int) -> NDArray[np.uint8]:
     """Linear BGR [H, W, 3] through lens, exposure, sensor and tone curve to uint8 [H, W, 3]."""
     height, width = linear.shape[:2]
@@ -112,15 +132,9 @@ def expose(linear: F32, light: Light, lens: Lens, seed: int, index: int) -> NDAr
         y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         x = np.linspace(-1, 1, width, dtype=np.float32)[None]
         linear = linear * (1 - np.float32(lens.vignette / 2) * (x * x + y * y))[..., None]
-    linear = linear * gains
-    # A shoulder keeps highlights from clipping flat.
-    knee = np.float32(0.75)
-    linear = np.where(
-        linear > knee, knee + (1 - knee) * np.tanh((linear - knee) / (1 - knee)), linear
-    )
-    shown = np.sqrt(np.maximum(linear, 0))  # close to the display curve, and fast
-    if lens.contrast != 1:
-        shown = np.float32(0.45) + (shown - np.float32(0.45)) * np.float32(lens.contrast)
+    shown = np.sqrt(np.maximum(linear * gains, 0))  # close to the display curve, and fast
+    steps = np.minimum(shown * np.float32(_CURVE_STEPS), 2 * _CURVE_STEPS - 1).astype(np.uint16)
+    shown = np.take(_tone_curve(lens.contrast), steps)
     if lens.saturation != 1:
         grey = shown.mean(2, keepdims=True)
         shown = grey + (shown - grey) * np.float32(lens.saturation)

@@ -1,6 +1,7 @@
 """The ground: a periodic tile of lit soil with its relief, and its view through the camera."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -36,29 +37,47 @@ class Ground:
     texel: float
 
 
-def _clods(rng: np.random.Generator, size: int, spacing: float) -> F32:
-    """Rounded lumps about `spacing` pixels apart: float32 [size, size], 0 to 1, periodic."""
+@lru_cache(maxsize=32)
+def _lumps(size: int, spacing: int, number: int) -> F32:
+    """Rounded lumps of all sizes, about `spacing` pixels apart: float32 [size, size], 0 to 1."""
+    rng = np.random.default_rng((size, spacing, number))
     count = max(4, int((size / spacing) ** 2))
-    pad = min(int(spacing * 3), size)
+    pad = min(spacing * 3, size)
     seeds = np.full((size, size), 255, np.uint8)
     spots = rng.integers(size, size=(count, 2))
     seeds[spots[:, 0], spots[:, 1]] = 0
     wide = np.pad(seeds, pad, mode="wrap")
-    distance = cv2.distanceTransform(wide, cv2.DIST_L2, 3)[pad:-pad, pad:-pad]
-    dome = 1 - np.square(np.minimum(distance / np.float32(0.75 * spacing), 1))
-    return np.asarray(dome, np.float32)
+    distance, cell = cv2.distanceTransformWithLabels(
+        wide, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    # Sizes come from where a lump's seed lies, so that the copies beyond the border are alike.
+    y, x = np.nonzero(wide == 0)
+    radius = np.empty(len(y) + 1, np.float32)
+    sizes = np.exp(rng.normal(-0.75, 0.45, (size, size)).astype(np.float32))
+    radius[cell[y, x]] = sizes[(y - pad) % size, (x - pad) % size] * spacing
+    inner = (slice(pad, -pad), slice(pad, -pad))
+    reach = radius[cell[inner]]
+    ragged = distance[inner] * (1 + 0.12 * noise_layer(8, size, max(4, size // 6)))
+    dome = np.sqrt(np.maximum(1 - np.square(ragged / reach), 0)) * reach
+    return np.asarray(dome / np.float32(spacing), np.float32)
 
 
-def _clod_layer(
-    size: int, spacing: int, number: int, cache: dict[tuple[int, int, int], F32]
-) -> F32:
-    key = (size, spacing, number)
-    if key not in cache:
-        cache[key] = _clods(np.random.default_rng(key), size, float(spacing))
-    return cache[key]
+def _sunlit(relief: F32, slope: tuple[float, float]) -> F32:
+    """Where relief (in texels) throws no shadow on itself: float32, 0 in shadow to 1.
 
-
-_CLODS: dict[tuple[int, int, int], F32] = {}
+    Args:
+        relief: float32 [S, S], heights in texels.
+        slope: horizontal part of the direction to the light over its vertical part.
+    """
+    steep = float(np.hypot(*slope))
+    if steep < 0.2:
+        return np.ones_like(relief)
+    blocked = np.full_like(relief, -1e3)
+    for step in (1.5, 3.0, 5.0, 8.0, 12.0):
+        dx, dy = (round(-step * s / steep) for s in slope)
+        ahead = np.roll(relief, (dy, dx), (0, 1)) - np.float32(step / steep)
+        np.maximum(blocked, ahead, out=blocked)
+    return np.asarray(np.clip(1 - (blocked - relief) * 0.8, 0, 1), np.float32)
 
 
 def _cracks(rng: np.random.Generator, size: int, spacing: float) -> F32:
@@ -86,11 +105,10 @@ def make_ground(
     rng: np.random.Generator, soil: Soil, light: Light, size: int, texel: float
 ) -> Ground:
     """Builds a tile of `size` pixels (a power of two) with `texel` metres per pixel."""
-    clod = max(3, int(2 ** round(np.log2(max(3.0, soil.clod_size / texel)))))
-    relief = 0.5 * soil.clods * rolled(rng, _clod_layer(size, clod, 0, _CLODS))
-    for factor, weight in ((2, 0.35), (4, 0.25)):
-        spacing = max(3, clod // factor)
-        relief = relief + weight * soil.clods * rolled(rng, _clod_layer(size, spacing, 1, _CLODS))
+    clod = max(4, int(2 ** round(np.log2(max(4.0, soil.clod_size / texel)))))
+    relief = soil.clods * rolled(rng, _lumps(size, clod, 0))
+    relief = relief + soil.clods * 0.5 * rolled(rng, _lumps(size, max(4, clod // 2), 1))
+    relief = relief + soil.grain * 0.25 * rolled(rng, _lumps(size, max(4, clod // 4), 2))
     grain = 0.5 * rolled(rng, noise_layer(0, size, size // 2))
     grain = grain + 0.35 * rolled(rng, noise_layer(1, size, size // 4))
     relief = relief + soil.grain * 0.06 * grain
@@ -99,18 +117,21 @@ def make_ground(
     if soil.cracks > 0:
         cracks = soil.cracks * _cracks(rng, size, size / 8)
         relief = relief - 0.5 * cracks
-    metres = relief * np.float32(soil.clod_size * 0.9)
+    texels = relief * np.float32(0.7 * clod)
+    metres = texels * np.float32(texel)
     lx, ly, lz = (0.1, 0.1, 0.98) if light.lamp else light.direction
     # Tile rows run along world y and columns along world x.
-    step = np.float32(1 / (2 * texel))
-    dx = (np.roll(metres, -1, 1) - np.roll(metres, 1, 1)) * step
-    dy = (np.roll(metres, -1, 0) - np.roll(metres, 1, 0)) * step
+    dx = (np.roll(texels, -1, 1) - np.roll(texels, 1, 1)) * np.float32(0.5)
+    dy = (np.roll(texels, -1, 0) - np.roll(texels, 1, 0)) * np.float32(0.5)
     facing = (lz - lx * dx - ly * dy) / np.sqrt(1 + dx * dx + dy * dy)
-    lz = max(lz, 0.25)
-    harsh = 0.35 if not light.lamp and light.penumbra > 8 else 0.8
-    lit = (1 - harsh) + harsh * np.clip(facing / lz, 0.03, 2.2)
+    diffuse = np.clip(facing / max(lz, 0.25), 0, 2.0)
+    soft = not light.lamp and light.penumbra > 8
+    harsh = 0.3 if soft else 0.75
+    if not soft:
+        diffuse = diffuse * (0.15 + 0.85 * _sunlit(texels, (lx / lz, ly / lz)))
+    lit = (1 - harsh) + harsh * diffuse
     pit = relief - cv2.blur(relief, (clod | 1, clod | 1), borderType=cv2.BORDER_REFLECT)
-    lit = lit * np.clip(1 + 0.9 * pit, 0.35, 1.35)
+    lit = lit * np.clip(1 + 0.8 * pit, 0.3, 1.3)
     if cracks is not None:
         lit = lit * (1 - 0.75 * np.clip(cracks, 0, 1))
     broad = rolled(rng, noise_layer(4, size, 5))
