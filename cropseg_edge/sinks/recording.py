@@ -90,11 +90,16 @@ class RunRecorder:
             sink.write(frame, mask)
         self._table.write(self._statistics.add(frame, mask))
 
-    def close(self, *, failed: int = 0) -> dict[str, Any]:
+    def close(
+        self, *, failed: int = 0, dropped: int = 0, seconds: float | None = None
+    ) -> dict[str, Any]:
         """Finish all files; idempotent.
 
         Args:
             failed: how many frames the source could not read (`FrameSource.failed`).
+            dropped: how many frames came faster than they could be segmented.
+            seconds: from the first to the last frame, where it is not the time between the first
+                and the last `record` (a run that is written down afterwards).
 
         Returns:
             The summary, as in summary.json.
@@ -105,8 +110,9 @@ class RunRecorder:
             self._table.close()
             self._summary = {
                 **self._head,
-                **self._statistics.summary(),
+                **self._statistics.summary(seconds),
                 "failed": failed,
+                "dropped": dropped,
                 "versions": versions(),
             }
             if self._report:

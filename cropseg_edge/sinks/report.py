@@ -119,6 +119,8 @@ def _tiles(summary: Mapping[str, Any]) -> str:
     ]
     if summary.get("failed"):
         tiles.append((f"{summary['failed']}", "frames unreadable", True))
+    if summary.get("dropped"):
+        tiles.append((f"{summary['dropped']}", "frames dropped for newer ones", True))
     if summary.get("frames_per_second"):
         tiles.append((f"{summary['frames_per_second']:.1f}", "frames/s", False))
     if total:

@@ -134,10 +134,13 @@ class RunStatistics:
             scores[f"{name}_iou_percent"] = _percent(overlap)
         return scores
 
-    def summary(self) -> dict[str, Any]:
-        """Counts, latency percentiles, rates, covers and IoU of all frames so far."""
+    def summary(self, seconds: float | None = None) -> dict[str, Any]:
+        """Counts, latency percentiles, rates, covers and IoU of all frames so far.
+
+        `seconds` lie between the first and the last frame; None takes the time between their `add`.
+        """
         status = Counter(row["status"] for row in self.rows)
-        elapsed = self._last - self._first
+        elapsed = self._last - self._first if seconds is None else seconds
         figures: dict[str, Any] = {
             "frames": len(self.rows),
             "status": {member.name: status[member.name] for member in Status},

@@ -160,7 +160,7 @@ def run_without_ros(source: str, seconds: float, out: Path, bundle: str) -> None
 def print_table(summary: dict[str, Any]) -> None:
     """Print the figures of a run, the same as in its report.html."""
     status = ", ".join(f"{count} {name}" for name, count in summary["status"].items() if count)
-    print(f"\nframes          {summary['frames']}  ({status})")
+    print(f"\nframes          {summary['frames']}  ({status}; {summary['dropped']} dropped)")
     print(f"rate            {summary['frames_per_second']} masks/s")
     print(f"bundle          {summary['bundle']['name']}  {summary['bundle']['sha256'][:12]}")
     print(f"engine          {summary['engine']}")

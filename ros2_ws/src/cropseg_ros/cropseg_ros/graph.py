@@ -97,7 +97,9 @@ class Graph:
             raise GraphError(
                 f"{module} did not stop within {timeout_s:g} s and was killed"
             ) from None
-        self.ended(module)
+        # A signal that comes while Python is on its way out meets the default handler.
+        if process.returncode != -number:
+            self.ended(module)
 
     def __enter__(self) -> Graph:
         return self

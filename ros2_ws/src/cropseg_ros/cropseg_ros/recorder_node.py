@@ -96,7 +96,9 @@ def write_recording(node: RecorderNode) -> None:
     )
     for stamp, status in pairs:
         recorder.record(*_read(spool, stamp, status))
-    recorder.close()
+    recorder.close(
+        dropped=pairs[-1][1].dropped - first.dropped, seconds=1e-9 * (pairs[-1][0] - pairs[0][0])
+    )
     spool.close()
 
 
