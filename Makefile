@@ -2,7 +2,8 @@
 # make test   the whole test suite, linters and types included
 # make clean  removes what was built and made, .venv included
 #
-# Variables: PYTHON=python3.12, SOURCE=/path/to/video-or-folder-or-bag, SECONDS=20, TORCH=torch==2.13.0
+# Variables: PYTHON=python3.12  SOURCE=/path/to/video-or-folder-or-bag  SECONDS=20
+#            BUNDLE=model.cropseg  OUT=out/demo  TORCH=torch==2.13.0
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -10,6 +11,8 @@ TORCH ?= torch==2.13.0
 SOURCE ?= simulator:species=maize,condition=sun,camera=oblique,seed=1,width=640,height=480,rate_hz=10
 SECONDS ?= 20
 OUT ?= out/demo
+# A .cropseg file; empty for the one that is shipped.
+BUNDLE ?=
 
 # The ROS 2 wheels mark an environment as set up; a mark from another environment would mix libraries.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
@@ -32,7 +35,7 @@ help:
 
 demo: $(STAMPS)/package ros
 	@. ros2_ws/env.sh && $(BIN)/python -m cropseg_ros.demo \
-	    --source "$(SOURCE)" --seconds $(SECONDS) --out "$(OUT)"
+	    --source "$(SOURCE)" --seconds $(SECONDS) --out "$(OUT)" --bundle "$(BUNDLE)"
 
 test: $(STAMPS)/test ros
 	@$(MAKE) --no-print-directory lint types pytest
