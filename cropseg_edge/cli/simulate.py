@@ -33,11 +33,17 @@ def simulate(
     from cropseg_edge.errors import ConfigError
     from cropseg_edge.simulator.field import FieldSimulator
     from cropseg_edge.simulator.sheet import contact_sheet
-    from cropseg_edge.simulator.write import write_drive, write_image, write_training_root
+    from cropseg_edge.simulator.write import (
+        check_image_name,
+        write_drive,
+        write_image,
+        write_training_root,
+    )
 
     if out is None and sheet is None:
         raise ConfigError("simulate writes to --out DIR or --sheet FILE; got neither")
     if sheet is not None:
+        check_image_name(sheet)
         write_image(sheet, contact_sheet(seed))
         click.echo(f"contact sheet: {sheet}")
     if out is None:

@@ -4,9 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import ConfigError
-from cropseg_edge.simulator.camera import Intrinsics, Pose, ground_corners, intrinsics, pose_at, project
+from cropseg_edge.simulator.camera import (
+    Intrinsics,
+    Pose,
+    ground_corners,
+    intrinsics,
+    pose_at,
+    project,
+)
 from cropseg_edge.simulator.frame import PlantTruth, RowLine, SimulatedFrame
-from cropseg_edge.simulator.library import grow_library, stamp
+from cropseg_edge.simulator.library import VARIANTS_PER_WEED, grow_library, stamp
 from cropseg_edge.simulator.paint import paint
 from cropseg_edge.simulator.planting import Plants, crop_plants, join, weed_plants
 from cropseg_edge.simulator.presets import named_scene, training_scene
@@ -15,7 +22,9 @@ from cropseg_edge.simulator.scene import Scene
 from cropseg_edge.simulator.shading import expose, hsv_to_linear
 from cropseg_edge.simulator.soil import make_ground
 
-_LEAF_VALUE = 0.6  # a leaf in full sun shows as bright as its colour says beside the soil
+_LEAF_VALUE = 0.5  # a leaf in full sun shows as bright as its colour says beside the soil
+
+_TILES = (256, 512, 768, 1536)  # sizes of the ground's tile in pixels
 
 
 class FieldSimulator:
@@ -55,7 +64,7 @@ class FieldSimulator:
         rng = np.random.default_rng((self.scene.seed, 3))
         # One texel per pixel straight below, so that the ground is as sharp as the camera.
         texel = self.scene.mount.height / self.camera.fy
-        size = 512 if max(width, height) <= 512 else 1024
+        size = next((s for s in _TILES if s >= 1.2 * max(width, height)), _TILES[-1])
         self._ground = make_ground(rng, self.scene.soil, self.scene.light, size, texel)
 
     def render(self, index: int) -> SimulatedFrame:
@@ -67,14 +76,19 @@ class FieldSimulator:
         plants = self._plants_near(ground_corners(self.camera, pose))
         seen, pixels = self._in_view(local, origin, plants)
         quads = stamp(self._library, seen, origin, self._colours(seen), pixels)
-        canvas = paint(
-            self.scene, self._ground, self._library, self.camera, local, origin, quads
-        )
+        canvas = paint(self.scene, self._ground, self._library, self.camera, local, origin, quads)
         image = expose(canvas.linear, self.scene.light, self.scene.lens, self.scene.seed, index)
         return SimulatedFrame(
-            image, canvas.labels, canvas.depth, self._rows(pose), self._truth(pose, plants), pose, self.camera,
-            round(time_s * 1e9), index,
-        )  # fmt: skip
+            image,
+            canvas.labels,
+            canvas.depth,
+            self._rows(pose),
+            self._truth(pose, plants),
+            pose,
+            self.camera,
+            round(time_s * 1e9),
+            index,
+        )
 
     def _plants_near(self, corners: NDArray[np.float64]) -> Plants:
         """The plants that may touch the image or throw a shadow into it."""
@@ -107,7 +121,7 @@ class FieldSimulator:
         plan = self.scene.planting
         mean = np.where((plants.label == 1)[:, None], plan.crop_hsv, plan.weed_hsv)
         hsv = np.asarray(mean, np.float32)
-        kinds = np.maximum(plants.variant - self._library.crops, 0) // 4
+        kinds = np.maximum(plants.variant - self._library.crops, 0) // VARIANTS_PER_WEED
         weed = (plants.label == 2).astype(np.float32)
         spread = plants.dice * 2 - 1
         hsv[:, 0] += 5 * spread + weed * (kinds % 3 - 1) * 9

@@ -17,8 +17,8 @@ from cropseg_edge.simulator.scene import Scene
 TEXTURES_PER_KIND = 4
 DETAIL = (1, 2, 4)  # quadrilaterals of a strip that become one, at each level of detail
 _DETAIL_PIXELS = (150.0, 60.0)  # plants that look smaller use the next level
-CROP_VARIANTS = 8
-VARIANTS_PER_WEED = 4
+CROP_VARIANTS = 6
+VARIANTS_PER_WEED = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """What lies on the ground and is not a plant: stones, straw, dry leaves, a drip hose."""
 
 import colorsys
+from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cropseg_edge.simulator.rng import noise_layer, rolled
 from cropseg_edge.simulator.scene import Light, Soil
 
 U8 = NDArray[np.uint8]
@@ -119,6 +121,40 @@ def _hose(rng: np.random.Generator, tile: U8, texel: float) -> None:
         cv2.polylines(tile, [_fixed(path)], False, colour, thickness, cv2.LINE_AA, _SUBPIXEL)
 
 
+@lru_cache(maxsize=12)
+def _mat(size: int, length: int, number: int) -> tuple[U8, U8]:
+    """A dense cover of straw: its brightness and its opacity, uint8 [size, size], periodic."""
+    rng = np.random.default_rng((size, length, number))
+    bright, opacity = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
+    for _ in range(int(3.0 * size * size / length**1.5)):
+        reach, heading = length * rng.uniform(0.15, 0.5), rng.uniform(0, np.pi)
+        half = reach * np.array([np.cos(heading), np.sin(heading)])
+        bow = rng.normal(0, 0.1) * reach * np.array([-np.sin(heading), np.cos(heading)])
+        width = max(1, round(length * rng.uniform(0.01, 0.045)))
+        value = int(255 * rng.uniform(0.35, 1))
+        spot = (float(rng.uniform(0, size)), float(rng.uniform(0, size)))
+        for centre in _copies(spot, reach + 4, size):
+            path = [_fixed(np.array([centre - half, np.asarray(centre) + bow, centre + half]))]
+            for picture, tone, more in ((bright, 25, 2), (bright, value, 0), (opacity, 255, 1)):
+                cv2.polylines(picture, path, False, tone, width + more, cv2.LINE_AA, _SUBPIXEL)
+    return bright, opacity
+
+
+def _lay_mat(rng: np.random.Generator, tile: U8, soil: Soil, texel: float) -> None:
+    """Covers patches of the tile with dense straw, in place."""
+    size = tile.shape[0]
+    length = int(np.clip(2 ** round(np.log2(soil.straw_length / texel)), 32, 128))
+    share = np.clip(soil.straw / 1500, 0.2, 1)
+    for number in rng.permutation(3)[: 1 + int(rng.integers(2))]:
+        shift = (int(rng.integers(size)), int(rng.integers(size)))
+        bright, opacity = (np.roll(a, shift, (0, 1)) for a in _mat(size, length, int(number)))
+        patch = rolled(rng, noise_layer(10, size, 6)) < 3 * share - 0.9
+        colour = np.array(_hsv(float(rng.uniform(24, 46)), float(rng.uniform(0.1, 0.4)), 0.95))
+        where = np.flatnonzero((opacity > 127) & patch)
+        flat = tile.reshape(-1, 3)
+        flat[where] = np.take(bright, where)[:, None] * (colour / 255).astype(np.float32)
+
+
 def strew(rng: np.random.Generator, tile: U8, soil: Soil, light: Light, texel: float) -> U8:
     """Draws stones, hose, dry leaves and straw onto a periodic tile uint8 [S, S, 3], in place."""
     area = (tile.shape[0] * texel) ** 2
@@ -133,6 +169,8 @@ def strew(rng: np.random.Generator, tile: U8, soil: Soil, light: Light, texel: f
         _hose(rng, tile, texel)
     for _ in range(min(200, int(soil.leaves * area))):
         _dry_leaf(rng, tile, texel, sun)
-    for _ in range(min(1500, int(soil.straw * area))):
+    if soil.straw > 200:
+        _lay_mat(rng, tile, soil, texel)
+    for _ in range(min(250, int(soil.straw * area))):
         _straw(rng, tile, soil.straw_length, texel, sun)
     return tile

@@ -70,7 +70,9 @@ def paint(
     chosen = np.flatnonzero((near > _NEAR) & in_image(projected[..., :2], width, height))
     if len(chosen):
         leaves = quads.take(chosen)
-        _paint_leaves(scene, library, camera, pose, leaves, projected[chosen], matrix, buffer, canvas)
+        _paint_leaves(
+            scene, library, camera, pose, leaves, projected[chosen], matrix, buffer, canvas
+        )
     if scene.light.lamp:
         canvas.linear *= lamp_cone(scene.light, camera, scene.mount.height, canvas.depth)[..., None]
     return canvas

@@ -53,7 +53,7 @@ def _light(rng: np.random.Generator, condition: str) -> Light:
         ambient = (1.3 * sky, 1.05 * sky, 0.9 * sky)
         return Light(
             sun, False, direct, ambient, float(rng.uniform(0.8, 2.0)), condition == "shade",
-            float(rng.uniform(0.18, 0.30)), float(rng.uniform(1.0, 3.0)),
+            float(rng.uniform(0.22, 0.40)), float(rng.uniform(1.0, 3.0)),
         )  # fmt: skip
     if condition == "cloud":
         soft = sun_direction(float(rng.uniform(65, 88)), azimuth)
@@ -61,7 +61,7 @@ def _light(rng: np.random.Generator, condition: str) -> Light:
         ambient = (0.85, 0.83, 0.8)
         return Light(
             soft, False, (part, part, part), ambient, float(rng.uniform(9, 24)), False,
-            float(rng.uniform(0.16, 0.28)), float(rng.uniform(1.5, 3.5)),
+            float(rng.uniform(0.20, 0.36)), float(rng.uniform(1.5, 3.5)),
         )  # fmt: skip
     if condition == "dusk":
         low = sun_direction(float(rng.uniform(9, 20)), azimuth)
@@ -87,16 +87,17 @@ def _soil(rng: np.random.Generator) -> Soil:
     a, b = (np.array(_SOILS[i]) for i in rng.integers(len(_SOILS), size=2))
     mix = rng.uniform(0, 1)
     colour = (a * mix + b * (1 - mix)) * rng.uniform(0.8, 1.25)
+    colour += rng.uniform(0, 0.7) * (colour.mean() - colour)
     residue = rng.random()
     return Soil(
         (float(colour[0]), float(colour[1]), float(colour[2])),
-        float(rng.uniform(0.05, 1.0)),
-        float(rng.uniform(0.2, 1.0)),
+        float(rng.uniform(0.1, 1.4)),
+        float(rng.uniform(0.3, 1.4)),
         float(rng.uniform(0.008, 0.035)),
         float(rng.random() ** 2),
         float(max(0.0, rng.uniform(-1.5, 1.0))),
         float(rng.choice([0, 8, 40, 120]) * rng.random()),
-        float((0 if residue < 0.4 else 60 if residue < 0.75 else 900) * rng.random()),
+        float((0 if residue < 0.4 else 60 if residue < 0.75 else 1500) * rng.random()),
         float(rng.choice([0, 0, 3, 15]) * rng.random()),
         float(rng.uniform(0.04, 0.2)),
         float(max(0.0, rng.uniform(-1.5, 0.8))),
@@ -108,11 +109,13 @@ def _planting(rng: np.random.Generator, species: str) -> Planting:
     row, spacing, wander, (hue, saturation, value) = _HABIT[species]
     kinds = tuple(str(k) for k in rng.choice(WEEDS, int(rng.integers(2, 5)), replace=False))
     growth = float(rng.uniform(0.2, 0.6)) * (0.7 if species == "cereal" else 1.0)
+    weed_hsv = (
+        float(rng.uniform(85, 110)),
+        float(rng.uniform(0.45, 0.65)),
+        float(rng.uniform(0.5, 0.65)),
+    )
     return Planting(
-        row, spacing, 0.06, wander, growth, (hue, saturation, value),
-        (
-            float(rng.uniform(85, 110)), float(rng.uniform(0.45, 0.65)), float(rng.uniform(0.5, 0.65)),
-        ),
+        row, spacing, 0.06, wander, growth, (hue, saturation, value), weed_hsv,
         float(rng.uniform(15, 60)), kinds, float(rng.uniform(0.2, 0.7)), 1.0, 0.6,
     )  # fmt: skip
 
@@ -134,7 +137,9 @@ def named_scene(species: str, condition: str, camera: str, seed: int) -> Scene:
     if camera == "nadir":
         mount = Mount(0.5 if close else 1.0, 0.0, 0.0, 0.0, np.radians(42), 0.006)
     else:
-        mount = Mount(0.55 if close else 1.2, np.radians(42 if close else 48), 0.0, 0.0, np.radians(44), 0.008)
+        mount = Mount(
+            0.55 if close else 1.2, np.radians(42 if close else 48), 0.0, 0.0, np.radians(44), 0.008
+        )
     lens = Lens(0.6, 0.6, 0.2, (1.0, 1.0, 1.0), 1.0, 1.0, 0)
     return Scene(species, condition, camera, seed, planting, soil, light, mount, lens)
 
@@ -169,6 +174,7 @@ def training_scene(rng: np.random.Generator, seed: int) -> Scene:
     growth = float(rng.uniform(0.0, 1.0) ** 1.2)
     heavy = rng.random()
     density = (0, 25, 120, 500)[int(np.searchsorted((0.12, 0.5, 0.8), heavy))] * rng.uniform(0.4, 1)
+    hue = 6 if species == "maize" else 10
     planting = replace(
         base,
         row_spacing=base.row_spacing * float(rng.uniform(0.7, 1.4)),
@@ -176,7 +182,7 @@ def training_scene(rng: np.random.Generator, seed: int) -> Scene:
         gaps=float(rng.random() ** 2 * 0.5),
         wander=base.wander * float(rng.uniform(0.5, 3)),
         growth=growth,
-        crop_hsv=_shifted(rng, base.crop_hsv, 10),
+        crop_hsv=_shifted(rng, base.crop_hsv, hue),
         weed_hsv=_shifted(rng, base.weed_hsv, 14),
         weed_density=float(density),
         weed_growth=float(rng.random()),

@@ -18,12 +18,13 @@ def hsv_to_linear(hsv: F32) -> F32:
     h = np.mod(hsv[:, :1] / np.float32(60) + np.array([1, 3, 5], np.float32), 6)
     # k = (n + h) mod 6 with n = 5, 3, 1 for red, green, blue.
     bgr = hsv[:, 2:] * (1 - hsv[:, 1:2] * np.clip(np.minimum(h, 4 - h), 0, 1))
-    return np.asarray(bgr ** np.float32(2.2), np.float32)
+    return np.asarray(bgr * bgr, np.float32)
 
 
 def _dot(a: F32, b: F32) -> F32:
     """Dot product over a last axis of three."""
-    return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
+    total = a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
+    return np.asarray(total, np.float32)
 
 
 def corner_light(quads: Quads, light: Light, eye: F32) -> tuple[F32, F32]:

@@ -74,9 +74,7 @@ def leaf_shadow(
     return np.asarray(np.clip((above - np.float32(0.012)) * 50, 0, 1), np.float32)
 
 
-def ground_light(
-    light: Light, buffer: F32, seed: int, ground_x: F32, ground_y: F32
-) -> F32:
+def ground_light(light: Light, buffer: F32, seed: int, ground_x: F32, ground_y: F32) -> F32:
     """Light on the ground, linear BGR [H, W, 3].
 
     Args:

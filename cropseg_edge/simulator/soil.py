@@ -15,12 +15,12 @@ U8 = NDArray[np.uint8]
 RELIEF_RANGE = 0.05  # metres that 0 to 255 of the relief channel stand for
 
 
-def to_srgb(linear: F32) -> F32:
-    """Linear 0 to 1 to display values 0 to 255 (gamma 2.2, not clipped)."""
-    return np.asarray(np.maximum(linear, 0) ** np.float32(1 / 2.2) * np.float32(255), np.float32)
+def to_display(linear: F32) -> F32:
+    """Linear 0 to 1 to stored values 0 to 255 (the square root, not clipped)."""
+    return np.asarray(np.sqrt(np.maximum(linear, 0)) * np.float32(255), np.float32)
 
 
-TO_LINEAR: F32 = np.asarray((np.arange(256) / 255.0) ** 2.2, np.float32)
+TO_LINEAR: F32 = np.asarray((np.arange(256) / 255.0) ** 2, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def make_ground(
     relief = relief + soil.grain * 0.25 * rolled(rng, _lumps(size, max(4, clod // 4), 2))
     grain = 0.5 * rolled(rng, noise_layer(0, size, size // 2))
     grain = grain + 0.35 * rolled(rng, noise_layer(1, size, size // 4))
-    relief = relief + soil.grain * 0.06 * grain
+    relief = relief + soil.grain * 0.08 * grain
     relief = relief + 0.10 * rolled(rng, noise_layer(2, size, max(4, size // 32)))
     cracks = None
     if soil.cracks > 0:
@@ -131,16 +131,17 @@ def make_ground(
         diffuse = diffuse * (0.15 + 0.85 * _sunlit(texels, (lx / lz, ly / lz)))
     lit = (1 - harsh) + harsh * diffuse
     pit = relief - cv2.blur(relief, (clod | 1, clod | 1), borderType=cv2.BORDER_REFLECT)
-    lit = lit * np.clip(1 + 0.8 * pit, 0.3, 1.3)
+    lit = lit * np.clip(1 + 1.3 * pit, 0.15, 1.5)
     if cracks is not None:
         lit = lit * (1 - 0.75 * np.clip(cracks, 0, 1))
     broad = rolled(rng, noise_layer(4, size, 5))
-    tone = 1 + 0.10 * broad + 0.12 * soil.grain * grain
+    speckle = rolled(rng, noise_layer(9, size, size))
+    tone = 1 + 0.10 * broad + soil.grain * (0.22 * grain + 0.22 * speckle)
     wet = np.clip(
         0.5 + broad + 0.5 * rolled(rng, noise_layer(5, size, 12)) - 1.2 * (1 - soil.moisture), 0, 1
     )
     tone = tone * (1 - 0.55 * wet * (soil.moisture > 0.1))
-    bright = np.clip(lit * np.clip(tone, 0.3, 1.8), 0, 3).astype(np.float32)
+    bright = np.clip(lit * np.clip(tone, 0.2, 2.2), 0, 3).astype(np.float32)
     albedo = np.array(soil.colour, np.float32)
     hue = 1 + 0.06 * rolled(rng, noise_layer(6, size, max(4, size // 24)))
     colour = bright[..., None] * albedo
@@ -149,7 +150,7 @@ def make_ground(
         moss = np.clip(rolled(rng, noise_layer(7, size, 10)) - 0.6, 0, 1)[..., None] * soil.moss
         colour *= 1 + moss * (np.array([0.75, 1.12, 0.85], np.float32) - 1)
     tile = np.empty((size, size, 4), np.uint8)
-    tile[..., :3] = np.clip(to_srgb(colour), 0, 255)
+    tile[..., :3] = np.clip(to_display(colour), 0, 255)
     tile[..., 3] = np.clip((metres - metres.min()) * (255 / RELIEF_RANGE), 0, 255)
     tile[..., :3] = strew(rng, np.ascontiguousarray(tile[..., :3]), soil, light, texel)
     levels: list[U8] = [tile]

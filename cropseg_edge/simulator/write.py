@@ -87,12 +87,17 @@ def write_training_root(
     _replace(out / "splits.csv", ("\n".join(table) + "\n").encode())
 
 
-def write_image(path: Path, image: NDArray[np.uint8]) -> None:
-    """Writes an image uint8 BGR under the format of its suffix.
+def check_image_name(path: Path) -> None:
+    """Accepts .png and .jpg.
 
     Raises:
         ConfigError: the suffix names no image format.
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"an image file ends in .png or .jpg; got '{path}'")
+
+
+def write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    """Writes an image uint8 BGR in the format of its suffix (.png or .jpg)."""
+    check_image_name(path)
     _replace(path, _encoded(path.suffix.lower(), image, []))
