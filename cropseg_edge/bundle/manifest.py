@@ -83,6 +83,9 @@ class UpsamplerSpec(_Model):
         given = (self.tensors.guide is not None, self.tensors.gate is not None)
         if given != (self.gated, self.gated):
             raise ValueError("tensors guide and gate must be named exactly when gated is true")
+        names = [name for name in self.tensors.model_dump().values() if name is not None]
+        if len(set(names)) != len(names):
+            raise ValueError(f"every tensor needs a name of its own, got {names}")
         return self
 
 

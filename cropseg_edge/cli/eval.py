@@ -1,6 +1,7 @@
 """`cropseg eval`: a bundle's masks against ground truth."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def evaluate(
             return segmenter.segment(Frame(image, 0, "", 0, "picture")).labels
 
         def progress(done: int, total: int) -> None:
-            if total and click.get_text_stream("stderr").isatty():
+            if sys.stderr.isatty():
                 click.echo(f"\r{done}/{total} pictures", err=True, nl=done == total)
 
         if masks is not None:

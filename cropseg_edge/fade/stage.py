@@ -64,7 +64,7 @@ def fade_upsample(
         out: float32 [1, C, 2h, 2w] to fill, contiguous; None makes a new one.
 
     Returns:
-        float32 [1, C, 2h, 2w]. A pixel whose inputs hold a NaN or an infinity is NaN.
+        float32 [1, C, 2h, 2w]. A pixel whose inputs hold a NaN or an infinity is not finite.
 
     Raises:
         EngineError: a shape or dtype does not fit.
