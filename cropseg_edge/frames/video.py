@@ -14,6 +14,12 @@ _LOG = logging.getLogger("cropseg_edge.frames")
 _DEFAULT_RATE_HZ = 30.0
 
 
+def _backends() -> list[int]:
+    """What can open a file; OpenCV's other backends would try its name as a pattern or a URL."""
+    backends = (cv2.CAP_FFMPEG, cv2.CAP_GSTREAMER)
+    return [backend for backend in backends if cv2.videoio_registry.hasBackend(backend)]
+
+
 class VideoSource:
     """Gives every frame of a video; stamps count from 0 at the video's own rate or `rate_hz`."""
 
@@ -26,10 +32,10 @@ class VideoSource:
             path.open("rb").close()
         except OSError as error:
             raise FrameError(f"video {path} cannot be read: {error.strerror}") from error
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-        if not self._capture.isOpened():
+        self._capture = cv2.VideoCapture()
+        if not any(self._capture.open(str(path), backend) for backend in _backends()):
             raise FrameError(
-                f"{path} is not a video that OpenCV's FFmpeg can open, or is damaged; other "
+                f"{path} is not a video that OpenCV can open, or is damaged; other "
                 "sources are images (.jpg .png ...), folders and ROS 2 bags (.mcap, .db3)"
             )
         self.name = str(path)
