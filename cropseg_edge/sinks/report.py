@@ -122,7 +122,7 @@ def _tiles(summary: Mapping[str, Any]) -> str:
     if summary.get("dropped"):
         tiles.append((f"{summary['dropped']}", "frames dropped for newer ones", True))
     if summary.get("frames_per_second"):
-        tiles.append((f"{summary['frames_per_second']:.1f}", "frames/s", False))
+        tiles.append((f"{summary['frames_per_second']:.1f}", "frames/s, whole run", False))
     if total:
         tiles.append((f"{total['p50']:.0f} ms", "latency, median", False))
         tiles.append((f"{total['p99']:.0f} ms", "latency, 99th percentile", False))
