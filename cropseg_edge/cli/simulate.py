@@ -24,11 +24,16 @@ def simulate(
     out: Path | None, frames: int, species: str, condition: str, camera: str, seed: int,
     width: int, height: int, rate_hz: float, speed: float, scattered: bool, sheet: Path | None,
 ) -> None:  # fmt: skip
-    """Draws a crop field with ground truth.
+    """Draw a crop field with ground truth.
 
     OUT gets images/, masks/ (0 background, 1 crop, 2 weed), depth/ (16 bit, millimetres) and
     poses.csv. With --random, OUT becomes a training root (simulator/images, splits.csv,
     datasets.yaml), and a run that was cut off goes on where it stopped.
+
+    \b
+    Examples:
+      cropseg simulate --out out/beets --frames 50 --species beet --condition dusk
+      cropseg simulate --sheet fields.jpg
     """
     from cropseg_edge.errors import ConfigError
     from cropseg_edge.simulator.field import FieldSimulator

@@ -1,0 +1,127 @@
+"""What each command gives when all is well."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cropseg_edge.bundle import read_bundle
+from cropseg_edge.cli.main import COMMANDS
+from tests.cli.conftest import Cropseg
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Path:
+    """Two pictures and masks: a green and a red rectangle on soil."""
+    for name in ("images", "masks"):
+        (tmp_path / "field" / name).mkdir(parents=True)
+    image, mask = np.full((96, 128, 3), (70, 100, 100), np.uint8), np.zeros((96, 128), np.uint8)
+    image[16:48, 16:64], mask[16:48, 16:64] = (40, 180, 60), 1
+    image[56:88, 64:120], mask[56:88, 64:120] = (40, 60, 190), 2
+    for stem in ("a", "b"):
+        cv2.imwrite(str(tmp_path / f"field/images/{stem}.png"), image)
+        cv2.imwrite(str(tmp_path / f"field/masks/{stem}.png"), mask)
+    return tmp_path / "field"
+
+
+def test_run_writes_masks_overlays_a_table_and_a_summary(
+    cropseg: Cropseg, tmp_path: Path, field: Path, tiny_bundle_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = cropseg("run", field / "images", "--out", out, "--bundle", tiny_bundle_path)
+    assert result.code == 0, result
+    mask = cv2.imread(str(out / "masks/a.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (96, 128)
+    assert (mask[22:42, 22:58] == 1).all()
+    assert (mask[62:82, 70:114] == 2).all()
+    assert len(list(out.glob("overlays/*"))) == 2
+    with (out / "frames.csv").open() as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["OK", "OK"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["frames"] == 2
+    assert summary["bundle"]["sha256"] == read_bundle(tiny_bundle_path).sha256
+    for stage in ("check", "preprocess", "engine", "fade", "decode"):
+        assert stage in result.out
+
+
+def test_run_stops_after_max_frames(
+    cropseg: Cropseg, tmp_path: Path, field: Path, tiny_bundle_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = cropseg(
+        "run", field / "images", "--out", out, "--bundle", tiny_bundle_path, "--max-frames", 1
+    )
+    assert result.code == 0, result
+    assert [path.name for path in out.glob("masks/*")] == ["a.png"]
+
+
+def test_eval_of_two_folders(
+    cropseg: Cropseg, tmp_path: Path, field: Path, tiny_bundle_path: Path
+) -> None:
+    figures = tmp_path / "figures.json"
+    result = cropseg(
+        "eval", field / "images", field / "masks", "--bundle", tiny_bundle_path, "--json", figures
+    )
+    assert result.code == 0, result
+    document = json.loads(figures.read_text())
+    assert document["vegetation.miou"] > 75
+    assert document["crop.miou"] > 75
+    assert document["images"] == 2
+    assert f"{document['crop.miou']:.2f}" in result.out
+
+
+def test_eval_of_a_root(
+    cropseg: Cropseg, tmp_path: Path, field: Path, tiny_bundle_path: Path
+) -> None:
+    (tmp_path / "splits.csv").write_text("dataset,stem,split\nfield,a,dev\nfield,b,train\n")
+    (tmp_path / "datasets.yaml").write_text("field: {labels: {0: [background, weed], 1: [crop]}}")
+    figures = tmp_path / "figures.json"
+    result = cropseg(
+        "eval", tmp_path, "--split", "dev", "--bundle", tiny_bundle_path, "--json", figures
+    )
+    assert result.code == 0, result
+    document = json.loads(figures.read_text())["datasets"]["field"]
+    assert document["images"] == 1
+    assert document["crop.miou"] > 75
+    assert "vegetation.miou" not in document, "0 may be weed: vegetation is left open"
+
+
+def test_info_shows_licence_training_data_and_hash(
+    cropseg: Cropseg, tiny_bundle_path: Path
+) -> None:
+    result = cropseg("info", tiny_bundle_path)
+    assert result.code == 0, result
+    for word in ("tiny 0.0.1", "Apache-2.0", "CC0-1.0", read_bundle(tiny_bundle_path).sha256):
+        assert word in result.out
+
+
+def test_verify_runs_the_golden_frames(cropseg: Cropseg, tiny_bundle_path: Path) -> None:
+    result = cropseg("verify", tiny_bundle_path)
+    assert result.code == 0, result
+    assert "golden frame 0" in result.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(cropseg: Cropseg, command: str) -> None:
+    result = cropseg(command, "--help")
+    assert result.code == 0
+    assert "Example" in result.out
+
+
+def test_help_comes_at_once_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from cropseg_edge.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "finally: print([m for m in ('cv2', 'onnxruntime', 'pydantic', 'torch', 'yaml')"
+        " if m in sys.modules])"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.monotonic() - start < 2.5  # 0.2 s alone; the machine that tests is busy
+    assert done.stdout.rstrip().endswith("[]")
