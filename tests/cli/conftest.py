@@ -26,7 +26,8 @@ def cropseg(capfd: pytest.CaptureFixture[str]) -> Iterator[Cropseg]:
     import cv2
 
     handlers = list(logging.getLogger().handlers)
-    cv2.utils.logging.setLogLevel(0)  # the command sets it by environment, too late in a process that has cv2
+    # The command does this by environment, too late in a process that has imported cv2.
+    cv2.utils.logging.setLogLevel(0)
 
     def run(*arguments: object) -> Result:
         logging.getLogger().handlers = []
