@@ -155,6 +155,24 @@ def _lay_mat(rng: np.random.Generator, tile: U8, soil: Soil, texel: float) -> No
         flat[where] = np.take(bright, where)[:, None] * (colour / 255).astype(np.float32)
 
 
+def _thing(rng: np.random.Generator, tile: U8, texel: float, sun: NDArray[np.float64]) -> None:
+    """A stake, a string or a plate: straight edges and one colour, green ones included."""
+    size = tile.shape[0]
+    length = rng.uniform(0.05, 0.4) / texel
+    width = max(1.5, length * float(rng.choice([0.01, 0.05, 0.3, 0.8])))
+    heading = rng.uniform(0, np.pi)
+    along = np.array([np.cos(heading), np.sin(heading)]) * length / 2
+    across = np.array([-np.sin(heading), np.cos(heading)]) * width / 2
+    outline = np.array([along + across, along - across, -along - across, across - along])
+    colour = _hsv(
+        float(rng.uniform(0, 360)), float(rng.choice([0.0, 0.2, 0.8])), float(rng.uniform(0.05, 1))
+    )
+    spot = (float(rng.uniform(0, size)), float(rng.uniform(0, size)))
+    for centre in _copies(spot, length, size):
+        _polygon(tile, outline + centre - sun * min(width, 0.02 / texel), (14, 14, 14))
+        _polygon(tile, outline + centre, colour)
+
+
 def strew(rng: np.random.Generator, tile: U8, soil: Soil, light: Light, texel: float) -> U8:
     """Draws stones, hose, dry leaves and straw onto a periodic tile uint8 [S, S, 3], in place."""
     area = (tile.shape[0] * texel) ** 2
@@ -169,6 +187,8 @@ def strew(rng: np.random.Generator, tile: U8, soil: Soil, light: Light, texel: f
         _hose(rng, tile, texel)
     for _ in range(min(200, int(soil.leaves * area))):
         _dry_leaf(rng, tile, texel, sun)
+    for _ in range(min(40, int(soil.things * area))):
+        _thing(rng, tile, texel, sun)
     if soil.straw > 200:
         _lay_mat(rng, tile, soil, texel)
     for _ in range(min(250, int(soil.straw * area))):

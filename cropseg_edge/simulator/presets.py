@@ -158,8 +158,8 @@ def _random_mount(rng: np.random.Generator, camera: str, species: str, growth: f
 
 def _shifted(rng: np.random.Generator, hsv: Colour, hue: float) -> Colour:
     return (
-        float(np.clip(hsv[0] + rng.normal(0, hue), 72, 165)),
-        float(np.clip(hsv[1] * rng.uniform(0.65, 1.3), 0.15, 0.85)),
+        float(np.clip(hsv[0] + rng.normal(0, hue), 77, 165)),
+        float(np.clip(hsv[1] * rng.uniform(0.75, 1.3), 0.15, 0.85)),
         float(np.clip(hsv[2] * rng.uniform(0.75, 1.25), 0.3, 0.85)),
     )
 
@@ -197,7 +197,9 @@ def training_scene(rng: np.random.Generator, seed: int) -> Scene:
         float(rng.uniform(0.8, 1.3)),
         float(rng.uniform(0.6, 1.35)),
         int(rng.integers(45, 96)) if rng.random() < 0.6 else 0,
+        float(rng.uniform(0, np.pi)),
     )
     light = replace(light, exposure=light.exposure * float(rng.uniform(0.6, 1.5)))
     mount = _random_mount(rng, camera, species, growth)
-    return Scene(species, condition, camera, seed, planting, _soil(rng), light, mount, lens)
+    soil = replace(_soil(rng), things=float(rng.uniform(0.5, 8) * (rng.random() < 0.25)))
+    return Scene(species, condition, camera, seed, planting, soil, light, mount, lens)

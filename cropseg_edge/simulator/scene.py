@@ -54,6 +54,7 @@ class Soil:
         straw_length: metres.
         moss: 0 to 1, greenish tint in patches (still background).
         hose: a drip hose lies along the rows.
+        things: stakes, strings, plates per square metre, of any colour.
     """
 
     colour: Colour
@@ -68,6 +69,7 @@ class Soil:
     straw_length: float = 0.12
     moss: float = 0.0
     hose: bool = False
+    things: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Lens:
 
     Attributes:
         blur: deviation of the point spread in pixels.
-        motion_blur: length in pixels.
+        motion_blur: length in pixels; `motion_angle` its direction, 0 up and down, radians.
         vignette: darkening of the corners, 0 to 1.
         white_balance: BGR gains.
         contrast: exponent around mid grey, 1 for none; `saturation` likewise, 1 for none.
@@ -110,6 +112,7 @@ class Lens:
     contrast: float
     saturation: float
     jpeg: int
+    motion_angle: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def leaf_colour(
         light.ambient, np.float32
     )
     colour = np.take(quads.tint, quad, axis=0) * surface[:, :3] * lit
-    shine = np.clip(values[:, 4], 0, 1) * (1 - shadow) * np.float32(0.6) * surface[:, 1]
+    shine = np.clip(values[:, 4], 0, 1) * (1 - shadow) * np.float32(0.45) * surface[:, 1]
     colour += shine[:, None] * np.asarray(light.direct, np.float32)
     colour += (0.04 * quads.gloss[quad])[:, None] * np.asarray(light.ambient, np.float32)
     return np.asarray(colour, np.float32), np.asarray(surface[:, 3] > 0.5, np.bool_)
@@ -108,6 +108,16 @@ def _noise(height: int, width: int, seed: int, index: int) -> F32:
     return np.asarray(np.tile(window, repeats)[:height, :width], np.float32)
 
 
+def _streak(lens: Lens) -> F32:
+    """The path of a point during the exposure, as a kernel that sums to 1."""
+    reach = int(np.ceil(lens.motion_blur / 2))
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
+    half = lens.motion_blur / 2 * np.array([np.sin(lens.motion_angle), -np.cos(lens.motion_angle)])
+    ends = [tuple(int(v) for v in np.rint((reach + s * half) * 16)) for s in (-1, 1)]
+    cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_AA, 4)
+    return np.asarray(kernel / kernel.sum(), np.float32)
+
+
 _CURVE_STEPS = 2048
 
 
@@ -125,7 +135,7 @@ def expose(linear: F32, light: Light, lens: Lens, seed: int, index: int) -> NDAr
     """Linear BGR [H, W, 3] through lens, exposure, sensor and tone curve to uint8 [H, W, 3]."""
     height, width = linear.shape[:2]
     if lens.motion_blur > 1:
-        linear = np.asarray(cv2.blur(linear, (1, int(lens.motion_blur) | 1)), np.float32)
+        linear = np.asarray(cv2.filter2D(linear, -1, _streak(lens)), np.float32)
     linear = np.asarray(cv2.GaussianBlur(linear, (0, 0), lens.blur), np.float32)
     mean = float(linear[::8, ::8].mean()) + 1e-6
     gains = np.array(lens.white_balance, np.float32) * np.float32(light.exposure / mean)

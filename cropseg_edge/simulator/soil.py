@@ -92,8 +92,8 @@ def _cracks(rng: np.random.Generator, size: int, spacing: float) -> F32:
     cells = cells[half // 2 : -(half // 2), half // 2 : -(half // 2)]
     edge = (cells != np.roll(cells, 1, 0)) | (cells != np.roll(cells, 1, 1))
     line = cv2.resize(edge.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
-    ragged = rolled(rng, noise_layer(3, size, max(4, size // 16)))
-    warp = (0.012 * size * ragged).astype(np.float32)
+    ragged = rolled(rng, noise_layer(3, size, max(4, size // 40)))
+    warp = (0.009 * size * ragged).astype(np.float32)
     ys, xs = np.mgrid[:size, :size].astype(np.float32)
     return np.asarray(
         cv2.remap(line, xs + warp, ys + warp.T, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP),
@@ -143,7 +143,7 @@ def make_ground(
     tone = tone * (1 - 0.55 * wet * (soil.moisture > 0.1))
     bright = np.clip(lit * np.clip(tone, 0.2, 2.2), 0, 3).astype(np.float32)
     albedo = np.array(soil.colour, np.float32)
-    hue = 1 + 0.06 * rolled(rng, noise_layer(6, size, max(4, size // 24)))
+    hue = 1 + 0.03 * rolled(rng, noise_layer(6, size, max(4, size // 24)))
     colour = bright[..., None] * albedo
     colour[..., 2] *= hue
     if soil.moss > 0:
