@@ -23,7 +23,7 @@ VENV := .venv$(if $(ROS_SOURCED),-$(ROS_DISTRO))
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 ROS := ros2_ws/install/.made-for$(VENV)
-PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 NUMPY_1 := $(if $(ROS_SOURCED),$(shell $(PYTHON) -c 'import numpy; print(int(numpy.__version__[0] == "1"))'))
 CONSTRAIN := $(if $(filter 1,$(NUMPY_1)),'numpy<2')
 MESSAGES := $(wildcard ros2_ws/src/cropseg_msgs/* ros2_ws/src/cropseg_msgs/msg/*)
