@@ -15,8 +15,8 @@ from cropseg_edge.simulator.rng import F32
 from cropseg_edge.simulator.scene import Scene
 
 TEXTURES_PER_KIND = 4
-DETAIL = (1, 2, 4)  # quadrilaterals of a strip that become one, at each level of detail
-_DETAIL_PIXELS = (150.0, 60.0)  # plants that look smaller use the next level
+DETAIL = (1, 2, 4, 8)  # quadrilaterals of a strip that become one, at each level of detail
+_DETAIL_PIXELS = (200.0, 90.0, 40.0)  # plants that look smaller use the next level
 CROP_VARIANTS = 6
 VARIANTS_PER_WEED = 3
 
