@@ -146,7 +146,9 @@ def stamp(
         colour: float32 [P, 3], linear BGR of each plant's leaves.
         pixels: float32 [P], about how wide each plant looks; settles the level of detail.
     """
-    level = sum((pixels < limit).astype(np.int64) for limit in _DETAIL_PIXELS)
+    # A plant of many small leaflets has smaller quadrilaterals than one of a few large leaves.
+    crowd = np.sqrt(library.count[0, plants.variant] / np.float32(80))
+    level = sum((pixels < limit * np.maximum(crowd, 1)).astype(np.int64) for limit in _DETAIL_PIXELS)
     counts = library.count[level, plants.variant]
     plant = np.repeat(np.arange(len(counts)), counts)
     skipped = library.start[level, plants.variant] - (np.cumsum(counts) - counts)

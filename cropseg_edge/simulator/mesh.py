@@ -167,7 +167,7 @@ def leaf(rng: np.random.Generator, shape: LeafShape, pose: LeafPose, look: LeafL
 
 def stalk(start: F32, end: F32, width: float, look: LeafLook, crossed: bool = False) -> Mesh:
     """A straight stem or petiole from `start` to `end` [3]; two crossed strips if `crossed`."""
-    t = np.array([0, 0.5, 1], np.float32)
+    t = np.array([0, 1], np.float32)
     axis = end - start
     length = float(np.linalg.norm(axis)) + 1e-9
     sideways = np.cross(axis, [0, 0, 1.0])
@@ -176,9 +176,9 @@ def stalk(start: F32, end: F32, width: float, look: LeafLook, crossed: bool = Fa
     sideways = (sideways / np.linalg.norm(sideways) * width / 2).astype(np.float32)
     centre = start + t[:, None] * axis
     up = np.cross(sideways, axis)
-    up = np.tile((up / (np.linalg.norm(up) + 1e-12)).astype(np.float32), (3, 1))
+    up = np.tile((up / (np.linalg.norm(up) + 1e-12)).astype(np.float32), (2, 1))
     up *= np.float32(1 if up[0, 2] >= 0 else -1)
-    half = np.tile(sideways, (3, 1))
+    half = np.tile(sideways, (2, 1))
     part = strip(centre, half, -half, up, t, look)
     if not crossed:
         return part
