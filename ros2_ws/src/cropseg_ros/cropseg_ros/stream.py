@@ -51,6 +51,7 @@ class Stream:
         self._count = 0
         self._size: tuple[int, int] | None = None
         self._frame_id = ""
+        self._stopped = False
         self._freshness = Freshness(1e-3 * settings.max_age_ms, time.monotonic())
         self._worker = Worker(self._segment, self._failed)
         self._subscribe()
@@ -88,7 +89,10 @@ class Stream:
         frame = to_frame(item.message, item.sequence)
         decode_ms = 1e3 * (time.perf_counter() - started)
         self._size = (frame.image.shape[0], frame.image.shape[1])
-        mask = self._judge(self._segmenter.segment(frame))
+        mask = self._segmenter.segment(frame)
+        if self._stopped:
+            return
+        mask = self._judge(mask)
         settings = self.settings
         self._outputs.publish(
             header,
@@ -119,6 +123,8 @@ class Stream:
 
     def _failed(self, item: _Received, error: Exception) -> None:
         """Publish INVALID for a frame that could not be segmented, in the worker's thread."""
+        if self._stopped:
+            return
         self._freshness.invalid()
         if isinstance(error, CropSegError):
             reason = str(error)
@@ -154,7 +160,11 @@ class Stream:
         self._log.warning(f"no image for 5 s on {self.topic}; publishers: {publishers}")
 
     def stop(self) -> bool:
-        """End subscription and threads. Returns False if a thread hangs and was left behind."""
+        """End subscription and threads. Returns False if a thread hangs and was left behind.
+
+        A frame at work is finished, but its mask is not published any more.
+        """
+        self._stopped = True
         self._node.destroy_subscription(self._subscription)
         watchdog = self._watchdog.stop(STOP_TIMEOUT_S)
         return self._worker.stop(STOP_TIMEOUT_S) and watchdog
