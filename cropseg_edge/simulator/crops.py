@@ -157,7 +157,7 @@ def carrot(g: Grower) -> Mesh:
         age = 1 - i / count
         size = g.near(0.7 + 0.3 * np.sin(np.pi * (i + 1) / (count + 1)), 0.2)
         length = g.grown(0.015, 0.045) * size
-        shape = LeafShape(length, length * narrow, 0.55, 0.5, 3, 0.55, segments=14)
+        shape = LeafShape(length, length * narrow, 0.55, 0.5, 3, 0.55, segments=12)
         pairs = 1 + round(2 * g.growth)
         spots = [(0.0, 0.0)]
         for pair in range(pairs):

@@ -16,6 +16,7 @@ from cropseg_edge.simulator.scene import Scene
 
 TEXTURES_PER_KIND = 4
 DETAIL = (1, 2, 4, 8)  # quadrilaterals of a strip that become one, at each level of detail
+_BUDGET = 16_000  # quadrilaterals of a frame; beyond it plants are drawn coarser
 _DETAIL_PIXELS = (200.0, 90.0, 40.0)  # plants that look smaller use the next level
 CROP_VARIANTS = 6
 VARIANTS_PER_WEED = 3
@@ -148,8 +149,12 @@ def stamp(
     """
     # A plant of many small leaflets has smaller quadrilaterals than one of a few large leaves.
     crowd = np.sqrt(library.count[0, plants.variant] / np.float32(80))
-    level = sum((pixels < limit * np.maximum(crowd, 1)).astype(np.int64) for limit in _DETAIL_PIXELS)
-    counts = library.count[level, plants.variant]
+    for stretch in (1.0, 1.5, 2.2, 3.3, 5.0):
+        limits = stretch * np.maximum(crowd, 1)
+        level = sum((pixels < limits * limit).astype(np.int64) for limit in _DETAIL_PIXELS)
+        counts = library.count[level, plants.variant]
+        if counts.sum() <= _BUDGET:
+            break
     plant = np.repeat(np.arange(len(counts)), counts)
     skipped = library.start[level, plants.variant] - (np.cumsum(counts) - counts)
     index = np.arange(len(plant)) + skipped[plant]

@@ -50,7 +50,7 @@ def paint(
     homography = ground_homography(camera, pose)
     matrix = shadow_matrix(scene.light, float(pose.position[2]), homography)
     # Shadows need no fine outlines, least of all those of many plants.
-    divisor = 2 if len(quads.low) < 12_000 else 4
+    divisor = 2 if len(quads.low) < 8_000 else 4
     buffer = shadow_buffer(coarser(quads.vertices, quads.uv, divisor), matrix, width, height)
     seen = view_ground(ground, homography, origin, width, height)
     back = np.linalg.inv(homography).astype(np.float32)
