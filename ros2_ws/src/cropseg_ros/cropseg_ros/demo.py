@@ -23,6 +23,7 @@ from cropseg_ros.transport import environment, private_graph
 START_TIMEOUT_S = 120.0
 WRITE_TIMEOUT_S = 300.0
 _FALLBACK_RATE_HZ = 10
+_BUSY_MAX_AGE_MS = 500  # a laptop has other things to do as well; robots keep the default
 
 
 class Monitor:
@@ -88,7 +89,10 @@ def run_graph(source: str, seconds: float, out: Path, bundle: str) -> None:
     os.environ.update(environment())
     simulated = source.startswith("simulator:")
     with Graph(out / "logs", {}) as graph:
-        graph.start("segmentation_node", {"autostart": True, "bundle": bundle})
+        graph.start(
+            "segmentation_node",
+            {"autostart": True, "bundle": bundle, "max_age_ms": _BUSY_MAX_AGE_MS},
+        )
         graph.start("recorder_node", {"out": str(out), "source": source, "bundle": bundle})
         graph.start(
             "camera_node",
