@@ -46,7 +46,7 @@ GOLDEN = (
     ("maize", "sun", "oblique"),
     ("beet", "cloud", "nadir"),
     ("cereal", "dusk", "nadir"),
-    ("broadleaf", "night", "oblique"),
+    ("soybean", "night", "oblique"),
 )
 
 
@@ -205,4 +205,4 @@ def read_metrics(path: Path) -> dict[str, dict[str, float]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise ConfigError(f"cannot read the metrics {path}: {error}") from error
-    return content.get("sets", content)
+    return content.get("datasets", content)

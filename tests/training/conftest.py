@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture
-def field_root(tmp_path):
+@pytest.fixture(scope="session")
+def field_root(tmp_path_factory):
     """Two sets of eight 96x64 pictures: green squares (crop) on brown; `open` leaves 0 open."""
     rng = np.random.default_rng(0)
-    root = tmp_path / "field"
+    root = tmp_path_factory.mktemp("field")
     rows = []
     for name in ("complete", "open"):
         for kind in ("images", "masks"):
@@ -35,10 +35,10 @@ def field_root(tmp_path):
     return root
 
 
-@pytest.fixture
-def config_file(tmp_path, field_root):
+@pytest.fixture(scope="session")
+def config_file(tmp_path_factory, field_root):
     """A configuration that trains nano on it in a few seconds."""
-    path = tmp_path / "tiny.yaml"
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
     path.write_text(
         f"steps: 6\nbatch: 2\nprecision: fp32\nsave_every: 2\nvalidate_every: 100\n"
         f"data: {{roots: ['{field_root}'], weights: {{complete: 1, open: 1}}, crop: 64,\n"

@@ -1,0 +1,94 @@
+"""Checkpoint to bundle: what it holds, that it agrees with PyTorch, when it is refused."""
+
+import json
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from cropseg_edge.bundle import read_bundle
+from cropseg_edge.errors import ConfigError, ParityError
+from cropseg_edge.frames.frame import Frame
+from cropseg_edge.mask import Status
+from cropseg_edge.segmenter import Segmenter
+from training import export
+from training.checkpoint import load_model
+from training.config import load_config
+from training.train import train
+
+
+@pytest.fixture(scope="module")
+def checkpoint(config_file, tmp_path_factory):
+    """nano after a single step."""
+    return train(load_config(config_file, ("steps=1",)), tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    metrics = folder / "metrics.json"
+    metrics.write_text(json.dumps({"datasets": {"complete": {"crop.miou": 50.0}}}))
+    return export.export_bundle(
+        checkpoint, folder / "n.cropseg", width=96, height=64, metrics=metrics
+    )
+
+
+def test_the_bundle_says_where_its_weights_come_from(bundle):
+    manifest = read_bundle(bundle.path).manifest
+    assert (manifest.size, manifest.licence) == ("nano", "CC-BY-SA-4.0")
+    assert [(d.name, d.licence, d.images) for d in manifest.training.datasets] == [
+        ("complete", "MIT", 8),
+        ("open", "MIT", 8),
+    ]
+    assert (manifest.training.steps, manifest.training.images_seen) == (1, 2)
+    assert manifest.metrics == {"complete": {"crop.miou": 50.0}}
+
+
+def test_the_segmenter_gives_pytorchs_probabilities_on_the_golden_frames(bundle, checkpoint):
+    model, _ = load_model(checkpoint)
+    with Segmenter(bundle) as segmenter:
+        for image, stored in bundle.golden():
+            expected = export.reference_probabilities(model, image)
+            np.testing.assert_array_equal(stored, expected)
+            np.testing.assert_allclose(segmenter.probabilities(image), expected, atol=1e-4)
+
+
+def test_colours_swapped_would_be_seen(bundle):
+    image, stored = bundle.golden()[0]
+    with Segmenter(bundle) as segmenter:
+        swapped = segmenter.probabilities(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    assert np.abs(swapped - stored).max() > 1e-3
+
+
+def test_a_frame_of_another_size_gets_a_mask_of_its_own_size(bundle):
+    image = cv2.resize(bundle.golden()[0][0], (131, 77))
+    with Segmenter(bundle) as segmenter:
+        mask = segmenter.segment(Frame(image, 5, "camera", 0, "frame"))
+    assert mask.labels.shape == (77, 131)
+    assert mask.status is not Status.INVALID
+
+
+def test_the_graph_for_tensorrt_has_no_gridsample(bundle):
+    operators = {
+        engine: {node.op_type for node in onnx.load_from_string(bundle.graph(engine)).graph.node}
+        for engine in ("onnxruntime", "tensorrt")
+    }
+    assert "GridSample" in operators["onnxruntime"]
+    assert "GridSample" not in operators["tensorrt"]
+    assert "LayerNormalization" in operators["tensorrt"]  # decomposed, it overflows in FP16
+
+
+def test_disagreement_with_pytorch_is_refused_and_nothing_is_written(
+    checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    out = tmp_path / "refused.cropseg"
+    with pytest.raises(ParityError, match="nothing was written"):
+        export.export_bundle(checkpoint, out, width=96, height=64)
+    assert not out.exists()
+
+
+def test_a_size_that_the_network_cannot_take_is_refused(checkpoint, tmp_path):
+    with pytest.raises(ConfigError, match="multiples of 32"):
+        export.export_bundle(checkpoint, tmp_path / "n.cropseg", width=100, height=64)
