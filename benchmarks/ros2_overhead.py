@@ -5,8 +5,8 @@
 A publisher (this process) sends rgb8 images to segmentation_node (a process of its own), which
 measures its stages: receive (message to BGR), check, preprocess, engine, fade, decode, publish.
 The overhead is their sum without engine and fade. The age, from the image's stamp to its status
-being sent, holds the transport as well. On a computer that has other things to do, put `chrt -r 5` (as
-root) before the command: it then measures the node and not the scheduler.
+being sent, holds the transport as well. On a computer that has other things to do, put
+`chrt -r 5` (as root) before the command: it then measures the node and not the scheduler.
 """
 
 from __future__ import annotations
