@@ -36,6 +36,7 @@ class FieldSimulator:
         width, height: of the image in pixels, at least 16.
         rate_hz, speed_m_s: frame rate and speed of the drive.
         scene: a complete scene, used instead of the names.
+        budget: leaf pieces a frame; beyond it plants are drawn coarser, the distant ones first.
 
     Raises:
         ConfigError: an unknown name, or a number out of range.
@@ -52,6 +53,7 @@ class FieldSimulator:
         rate_hz: float = 10.0,
         speed_m_s: float = 0.5,
         scene: Scene | None = None,
+        budget: int = 16_000,
     ) -> None:
         if not (16 <= width <= 8192 and 16 <= height <= 8192):
             raise ConfigError(f"width and height must be 16 to 8192 pixels; got {width}x{height}")
@@ -60,6 +62,7 @@ class FieldSimulator:
         self.scene = scene or named_scene(species, condition, camera, seed)
         self.camera = intrinsics(self.scene.mount, width, height)
         self.rate_hz, self.speed_m_s = rate_hz, speed_m_s
+        self._budget = budget
         self._library = grow_library(self.scene)
         rng = np.random.default_rng((self.scene.seed, 3))
         # One texel per pixel straight below, so that the ground is as sharp as the camera.
@@ -75,7 +78,7 @@ class FieldSimulator:
         local = Pose(np.array([0, 0, pose.position[2]]), pose.rotation)
         plants = self._plants_near(ground_corners(self.camera, pose))
         seen, pixels = self._in_view(local, origin, plants)
-        quads = stamp(self._library, seen, origin, self._colours(seen), pixels)
+        quads = stamp(self._library, seen, origin, self._colours(seen), pixels, self._budget)
         canvas = paint(self.scene, self._ground, self._library, self.camera, local, origin, quads)
         image = expose(canvas.linear, self.scene.light, self.scene.lens, self.scene.seed, index)
         return SimulatedFrame(
@@ -164,7 +167,9 @@ def _inside(camera: Intrinsics, seen: F32) -> NDArray[np.bool_]:
 def random_scene(rng: np.random.Generator, width: int = 640, height: int = 480) -> FieldSimulator:
     """A simulator with everything at random, far wider than any one field: for training."""
     seed = int(rng.integers(2**31))
-    return FieldSimulator(width=width, height=height, scene=training_scene(rng, seed))
+    return FieldSimulator(
+        width=width, height=height, scene=training_scene(rng, seed), budget=50_000
+    )
 
 
 def sample_frame(seed: int, width: int = 640, height: int = 480) -> SimulatedFrame:

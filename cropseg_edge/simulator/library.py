@@ -8,16 +8,15 @@ from numpy.typing import NDArray
 from cropseg_edge.simulator import crops, weeds
 from cropseg_edge.simulator.growth import Grower
 from cropseg_edge.simulator.leaf_textures import atlas
-from cropseg_edge.simulator.mesh import Mesh, coarser_mesh
+from cropseg_edge.simulator.mesh import Mesh, coarser_mesh, without_thin
 from cropseg_edge.simulator.planting import Plants
 from cropseg_edge.simulator.raster import mean4
 from cropseg_edge.simulator.rng import F32
 from cropseg_edge.simulator.scene import Scene
 
 TEXTURES_PER_KIND = 4
-DETAIL = (1, 2, 4, 8)  # quadrilaterals of a strip that become one, at each level of detail
-_BUDGET = 16_000  # quadrilaterals of a frame; beyond it plants are drawn coarser
-_DETAIL_PIXELS = (200.0, 90.0, 40.0)  # plants that look smaller use the next level
+DETAIL = (1, 2, 3, 6)  # quadrilaterals of a strip that become one, at each level of detail
+_DETAIL_PIXELS = (150.0, 70.0, 35.0)  # plants that look smaller use the next level
 CROP_VARIANTS = 6
 VARIANTS_PER_WEED = 3
 
@@ -95,6 +94,17 @@ def _scaled(mesh: Mesh, factor: float) -> Mesh:
     )
 
 
+def _simplified(mesh: Mesh, level: int) -> Mesh:
+    """The plant at a level of detail; the last one leaves out what is thinner than a pixel."""
+    if level == 0:
+        return mesh
+    coarse = coarser_mesh(mesh, DETAIL[level])
+    if level < len(DETAIL) - 1:
+        return coarse
+    reach = float(np.abs(mesh.vertices[..., :2]).max())
+    return without_thin(coarse, 0.05 * reach)
+
+
 def grow_library(scene: Scene) -> Library:
     """Grows the crop's and the weeds' variants of a scene."""
     rng = np.random.default_rng((scene.seed, 2))
@@ -119,7 +129,7 @@ def grow_library(scene: Scene) -> Library:
             meshes.append(crops.BUILDERS[name](grower))
         else:
             meshes.append(_scaled(weeds.BUILDERS[name](grower), plan.weed_scale))
-    levels = [m if d == 1 else coarser_mesh(m, d) for d in DETAIL for m in meshes]
+    levels = [_simplified(m, level) for level in range(len(DETAIL)) for m in meshes]
     count = np.array([len(m.vertices) for m in levels], np.int64)
     start = np.concatenate([[0], np.cumsum(count)[:-1]])
     radius = [float(np.linalg.norm(m.vertices[..., :2], axis=-1).max()) for m in meshes]
@@ -136,7 +146,12 @@ def grow_library(scene: Scene) -> Library:
 
 
 def stamp(
-    library: Library, plants: Plants, origin: NDArray[np.float64], colour: F32, pixels: F32
+    library: Library,
+    plants: Plants,
+    origin: NDArray[np.float64],
+    colour: F32,
+    pixels: F32,
+    budget: int,
 ) -> Quads:
     """The quadrilaterals of all `plants`, in metres relative to the ground point `origin` [2].
 
@@ -146,14 +161,12 @@ def stamp(
         origin: world position that becomes the local origin.
         colour: float32 [P, 3], linear BGR of each plant's leaves.
         pixels: float32 [P], about how wide each plant looks; settles the level of detail.
+        budget: quadrilaterals beyond which plants are drawn coarser.
     """
-    # A plant of many small leaflets has smaller quadrilaterals than one of a few large leaves.
-    crowd = np.sqrt(library.count[0, plants.variant] / np.float32(80))
-    for stretch in (1.0, 1.5, 2.2, 3.3, 5.0):
-        limits = stretch * np.maximum(crowd, 1)
-        level = sum((pixels < limits * limit).astype(np.int64) for limit in _DETAIL_PIXELS)
+    for stretch in (1.0, 1.5, 2.2, 3.3):
+        level = sum((pixels < stretch * limit).astype(np.int64) for limit in _DETAIL_PIXELS)
         counts = library.count[level, plants.variant]
-        if counts.sum() <= _BUDGET:
+        if counts.sum() <= budget:
             break
     plant = np.repeat(np.arange(len(counts)), counts)
     skipped = library.start[level, plants.variant] - (np.cumsum(counts) - counts)

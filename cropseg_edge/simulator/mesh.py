@@ -200,20 +200,60 @@ def coarse_groups(uv: F32, divisor: int) -> tuple[NDArray[np.int64], NDArray[np.
     return first, np.append(first[1:], len(uv)) - 1
 
 
+def spans(vertices: F32) -> tuple[F32, F32]:
+    """Mean width and length of quadrilaterals [Q, 4, 3]."""
+    near, far = vertices[:, 0] - vertices[:, 1], vertices[:, 3] - vertices[:, 2]
+    along = vertices[:, 2] + vertices[:, 3] - vertices[:, 0] - vertices[:, 1]
+    width = np.sqrt((near * near).sum(1)) + np.sqrt((far * far).sum(1))
+    return width * np.float32(0.5), np.sqrt((along * along).sum(1)) * np.float32(0.5)
+
+
 def coarser(vertices: F32, uv: F32, divisor: int) -> F32:
-    """Vertices [Q', 4, 3] of the strips with `divisor` quadrilaterals joined to one."""
+    """Vertices [Q', 4, 3] of the strips with `divisor` quadrilaterals joined to one.
+
+    Each strip is widened to the area that it had: a leaf drawn from its pointed base to its
+    pointed tip would be a sliver otherwise.
+    """
     first, last = coarse_groups(uv, divisor)
-    return np.concatenate([vertices[first, :2], vertices[last, 2:]], 1)
+    joined = np.concatenate([vertices[first, :2], vertices[last, 2:]], 1)
+    width, length = spans(vertices)
+    starts = np.flatnonzero(uv[:, 0, 1] == 0)
+    area = np.add.reduceat(width * length, starts)
+    width, length = spans(joined)
+    joined_starts = np.searchsorted(first, starts)
+    rest = np.add.reduceat(width * length, joined_starts) + np.float32(1e-9)
+    counts = np.diff(np.append(joined_starts, len(first)))
+    grow = np.repeat(np.clip(area / rest, 1, 5) * np.float32(0.5), counts)[:, None]
+    for left, right in ((0, 1), (3, 2)):
+        middle = (joined[:, left] + joined[:, right]) * np.float32(0.5)
+        half = (joined[:, left] - joined[:, right]) * grow
+        joined[:, left], joined[:, right] = middle + half, middle - half
+    return joined
 
 
 def coarser_mesh(mesh: Mesh, divisor: int) -> Mesh:
     """The same plant with fewer quadrilaterals, for a distant view."""
     first, last = coarse_groups(mesh.uv, divisor)
     return Mesh(
-        np.concatenate([mesh.vertices[first, :2], mesh.vertices[last, 2:]], 1),
+        coarser(mesh.vertices, mesh.uv, divisor),
         np.concatenate([mesh.normals[first, :2], mesh.normals[last, 2:]], 1),
         np.concatenate([mesh.uv[first, :2], mesh.uv[last, 2:]], 1),
         mesh.texture[first],
         mesh.tint[first],
         mesh.gloss[first],
+    )
+
+
+def without_thin(mesh: Mesh, width: float) -> Mesh:
+    """The plant without quadrilaterals narrower than `width` metres, unless all of them are."""
+    kept = spans(mesh.vertices)[0] >= width
+    if not kept.any():
+        return mesh
+    return Mesh(
+        mesh.vertices[kept],
+        mesh.normals[kept],
+        mesh.uv[kept],
+        mesh.texture[kept],
+        mesh.tint[kept],
+        mesh.gloss[kept],
     )

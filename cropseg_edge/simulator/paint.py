@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cropseg_edge.simulator.camera import Intrinsics, Pose, ground_homography, project
 from cropseg_edge.simulator.library import Library, Quads
-from cropseg_edge.simulator.mesh import coarser
+from cropseg_edge.simulator.mesh import coarser, spans
 from cropseg_edge.simulator.raster import bounds4, draw, in_image, planes
 from cropseg_edge.simulator.rng import F32
 from cropseg_edge.simulator.scene import Scene
@@ -23,6 +23,8 @@ from cropseg_edge.simulator.soil import RELIEF_RANGE, TO_LINEAR, Ground, view_gr
 
 F64 = NDArray[np.float64]
 _NEAR = 0.03  # metres; nothing nearer to the camera is drawn
+
+_THREAD = 0.0022  # metres; thinner stalks throw no shadow worth drawing
 
 
 @dataclass(slots=True)
@@ -51,7 +53,9 @@ def paint(
     matrix = shadow_matrix(scene.light, float(pose.position[2]), homography)
     # Shadows need no fine outlines, least of all those of many plants.
     divisor = 2 if len(quads.low) < 8_000 else 4
-    buffer = shadow_buffer(coarser(quads.vertices, quads.uv, divisor), matrix, width, height)
+    casting = coarser(quads.vertices, quads.uv, divisor)
+    casting = casting[spans(casting)[0] > _THREAD]
+    buffer = shadow_buffer(casting, matrix, width, height)
     seen = view_ground(ground, homography, origin, width, height)
     back = np.linalg.inv(homography).astype(np.float32)
     x = np.arange(width, dtype=np.float32)[None]

@@ -28,7 +28,7 @@ _HABIT: dict[str, tuple[float, float, float, Colour]] = {
     "soybean": (0.45, 0.085, 0.015, (98, 0.50, 0.58)),
     "peanut": (0.40, 0.16, 0.020, (105, 0.45, 0.68)),
     "cauliflower": (0.60, 0.45, 0.015, (145, 0.25, 0.66)),
-    "carrot": (0.40, 0.10, 0.020, (100, 0.60, 0.52)),
+    "carrot": (0.42, 0.12, 0.020, (100, 0.60, 0.52)),
 }
 
 # Linear BGR albedos, from dark wet loam over red earth to light dry sand.
