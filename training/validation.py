@@ -42,7 +42,7 @@ def validate(
         logits = bilinear_like(model(normalise(image)[None]), image.shape[:2])[0]
         labels = logits.argmax(0).numpy()
         for i, class_bits in enumerate((0b110, 0b010)):  # vegetation, crop
-            inside, outside = sets & class_bits > 0, sets & ~class_bits & 0b111 > 0
+            inside, outside = sets & class_bits > 0, sets & (0b111 ^ class_bits) > 0
             decided = inside != outside
             predicted = (class_bits >> labels) & 1
             pairs = 2 * inside[decided] + predicted[decided]

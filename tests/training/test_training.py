@@ -12,6 +12,7 @@ from training.config import load_config
 from training.data.batches import CropDataset
 from training.data.fields import find_set
 from training.train import train
+from training.validation import miou, validate, validation_pictures
 
 
 def test_mask_values_become_sets_of_classes(field_root):
@@ -110,3 +111,22 @@ def test_a_pickle_with_code_in_it_never_runs(tmp_path):
     with pytest.raises(ConfigError):
         read_state(path)
     assert not canary.exists()
+
+
+class Oracle(torch.nn.Module):
+    """Calls what is greener than its red crop."""
+
+    def forward(self, image):
+        crop = image[:, 1] > image[:, 0] + 1
+        logits = torch.stack([~crop, crop, torch.zeros_like(crop)], 1).float()
+        return torch.nn.functional.avg_pool2d(logits, 2)
+
+
+def test_validation_counts_only_what_the_labels_decide(config_file):
+    config = load_config(config_file, ("data.validation=0.99",))
+    pictures = list(validation_pictures(config))
+    assert {field.name for field, _ in pictures} == {"complete", "open"}
+    vegetation, crop = validate(Oracle(), pictures, (96, 64))
+    assert vegetation > 90  # the set `open` leaves its background open: not counted here
+    assert crop > 90
+    assert miou(np.array([[3, 1], [0, 0]])) == pytest.approx(37.5)
