@@ -1,4 +1,4 @@
-"""The errors of this package, one tree. A message says what was expected, what came, and what to do."""
+"""The errors of this package, one tree. Each says what was expected, what came, and what to do."""
 
 
 class CropSegError(Exception):
