@@ -17,8 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import ConfigError, FrameError
-from cropseg_edge.frames.image import read_image
-from cropseg_edge.frames.open import IMAGE_SUFFIXES
+from cropseg_edge.frames.image import IMAGE_SUFFIXES, read_image
 from cropseg_edge.mask import CLASSES, CROP, UNKNOWN, WEED
 
 Labels = NDArray[np.uint8]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from cropseg_edge.errors import FrameError
 from cropseg_edge.frames.frame import Frame
-from cropseg_edge.frames.image import read_image
-from cropseg_edge.frames.open import IMAGE_SUFFIXES
+from cropseg_edge.frames.image import IMAGE_SUFFIXES, read_image
 
 _LOG = logging.getLogger("cropseg_edge.frames")
 _DEFAULT_RATE_HZ = 10.0

@@ -11,6 +11,8 @@ from cropseg_edge.errors import FrameError
 from cropseg_edge.frames.encodings import decode_compressed
 from cropseg_edge.frames.frame import Frame
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Read an image file.

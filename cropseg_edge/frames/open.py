@@ -5,8 +5,8 @@ from pathlib import Path
 
 from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.frames.frame import FrameSource
+from cropseg_edge.frames.image import IMAGE_SUFFIXES, ImageSource
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 BAG_SUFFIXES = (".mcap", ".db3")
 
 _URL = re.compile(r"(rtsps?|https?)://", re.IGNORECASE)
@@ -71,8 +71,6 @@ def _open(text: str, rate_hz: float | None, topic: str | None) -> FrameSource:
 
         return FolderSource(path, rate_hz=rate_hz)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        from cropseg_edge.frames.image import ImageSource
-
         return ImageSource(path)
     from cropseg_edge.frames.video import VideoSource
 

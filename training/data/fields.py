@@ -16,9 +16,8 @@ import yaml
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import FrameError
+from cropseg_edge.frames.image import IMAGE_SUFFIXES
 from cropseg_edge.mask import CLASSES
-
-ANY_SUFFIX = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,13 @@ class FieldSet:
         return image.astype(np.uint8, copy=False), self.sets[mask]
 
     def _image_path(self, stem: str) -> Path:
-        for suffix in ANY_SUFFIX:
+        for suffix in IMAGE_SUFFIXES:
             path = self.folder / "images" / f"{stem}{suffix}"
             if path.exists():
                 return path
-        raise FrameError(f"no picture {stem} ({', '.join(ANY_SUFFIX)}) in {self.folder / 'images'}")
+        raise FrameError(
+            f"no picture {stem} ({', '.join(IMAGE_SUFFIXES)}) in {self.folder / 'images'}"
+        )
 
 
 def class_sets(labels: dict[int, list[str]]) -> NDArray[np.uint8]:
