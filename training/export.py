@@ -193,7 +193,7 @@ def used_sets(config: TrainConfig):
     """The training data with their licences, as the manifest records them."""
     for name in config.data.weights:
         field = find_set(config.data.roots, name, config.data.split)
-        images = sum(not held_out(stem, config.data.validation) for stem in field.stems)
+        images = sum(not held_out(stem, config.data.validation) for stem in field.pairs)
         yield DatasetRecord(
             name=name, licence=field.licence, split=config.data.split, images=images
         )

@@ -19,7 +19,7 @@ def validation_pictures(config: TrainConfig) -> Iterator[tuple[FieldSet, str]]:
     """The held-out share of the training pictures, at most 16 a set."""
     for name in config.data.weights:
         field = find_set(config.data.roots, name, config.data.split)
-        stems = [s for s in field.stems if held_out(s, config.data.validation)]
+        stems = [s for s in field.pairs if held_out(s, config.data.validation)]
         yield from ((field, stem) for stem in stems[:PICTURES_A_SET])
 
 

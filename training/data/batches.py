@@ -27,7 +27,7 @@ class CropDataset(Dataset):
         self.config, self.samples = config, samples
         self.sets: list[FieldSet] = [find_set(data.roots, n, data.split) for n in data.weights]
         self.stems = [
-            [s for s in field.stems if not held_out(s, data.validation)] for field in self.sets
+            [s for s in field.pairs if not held_out(s, data.validation)] for field in self.sets
         ]
         weights = np.array(list(data.weights.values()), float)
         self.weights = weights / weights.sum()

@@ -1,71 +1,54 @@
 """Field photographs on disk: which files belong to a split, and what their masks may mean.
 
-A root holds `NAME/images/STEM.*`, `NAME/masks/STEM.png`, `splits.csv` and `datasets.yaml`. A mask
-value may leave classes open (0 in a crop-only set means background or weed), so labels are sets of
-classes: one bit a class, 0 where nothing is known.
+A root is what `cropseg eval` reads. A mask value may leave classes open (0 in a crop-only set
+means background or weed), so labels are sets of classes: one bit a class, 0 where nothing is known.
 """
 
-import csv
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import FrameError
-from cropseg_edge.frames.image import IMAGE_SUFFIXES
-from cropseg_edge.mask import CLASSES
+from cropseg_edge.evaluation import Meaning, Pair, read_mask, read_root
+from cropseg_edge.frames.image import read_image
 
 
 @dataclass(frozen=True)
 class FieldSet:
-    """One data set of a root.
+    """One data set of a root, the pictures of one split.
 
     Attributes:
         name: the set's name.
         licence: as `datasets.yaml` states it.
-        stems: the pictures of the split.
-        sets: uint8 [256], mask value to set of classes as bits (1 background, 2 crop, 4 weed).
+        pairs: its pictures and masks by stem, sorted.
     """
 
     name: str
     licence: str
-    folder: Path
-    stems: tuple[str, ...]
-    sets: NDArray[np.uint8]
+    pairs: dict[str, Pair]
 
     def read(self, stem: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Picture, uint8 [H, W, 3] BGR, and class sets, uint8 [H, W].
+        """Picture, uint8 [H, W, 3] BGR, and class sets, uint8 [H, W]: 1 background, 2 crop, 4 weed.
 
         Raises:
             FrameError: a file is missing, unreadable, or the sizes differ.
         """
-        image_path = self._image_path(stem)
-        image = cv2.imread(str(image_path), cv2.IMREAD_COLOR)
-        mask_path = self.folder / "masks" / f"{stem}.png"
-        mask = cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED)
-        if image is None or mask is None or mask.shape != image.shape[:2]:
-            raise FrameError(f"{image_path} and {mask_path} must both be readable, of one size")
-        return image.astype(np.uint8, copy=False), self.sets[mask]
-
-    def _image_path(self, stem: str) -> Path:
-        for suffix in IMAGE_SUFFIXES:
-            path = self.folder / "images" / f"{stem}{suffix}"
-            if path.exists():
-                return path
-        raise FrameError(
-            f"no picture {stem} ({', '.join(IMAGE_SUFFIXES)}) in {self.folder / 'images'}"
-        )
+        pair = self.pairs[stem]
+        image, mask = read_image(pair.image), read_mask(pair.mask)
+        if mask.shape != image.shape[:2]:
+            raise FrameError(f"{pair.mask} and {pair.image} must be of one size")
+        return image, class_sets(pair.meaning)[mask]
 
 
-def class_sets(labels: dict[int, list[str]]) -> NDArray[np.uint8]:
-    """Look-up table from mask value to bits, from the `labels` of `datasets.yaml`."""
+def class_sets(meaning: Meaning) -> NDArray[np.uint8]:
+    """Look-up table uint8 [256] from mask value to set of classes as bits."""
     table = np.zeros(256, np.uint8)
-    for value, names in labels.items():
-        table[value] = sum(1 << CLASSES.index(name) for name in names)
+    for value, classes in meaning.items():
+        table[value] = sum(1 << c for c in classes)
     return table
 
 
@@ -74,6 +57,7 @@ def find_set(roots: list[Path], name: str, split: str) -> FieldSet:
 
     Raises:
         FrameError: no root has it, it may not be trained on, or it has no picture in `split`.
+        ConfigError: a root's tables cannot be read.
     """
     for root in roots:
         if not (root / "datasets.yaml").exists():
@@ -81,15 +65,14 @@ def find_set(roots: list[Path], name: str, split: str) -> FieldSet:
         described = yaml.safe_load((root / "datasets.yaml").read_text(encoding="utf-8"))
         if name not in described:
             continue
-        entry = described[name]
-        if split == "train" and entry.get("train") is False:
-            raise FrameError(f"{name} is for evaluation only ({entry['licence']}): do not train")
-        with (root / "splits.csv").open(newline="", encoding="utf-8") as file:
-            rows = [r for r in csv.DictReader(file) if r["dataset"] == name and r["split"] == split]
-        if not rows:
+        licence = described[name]["licence"]
+        if split == "train" and described[name].get("train") is False:
+            raise FrameError(f"{name} is for evaluation only ({licence}): do not train on it")
+        pairs = read_root(root, split).get(name)
+        if not pairs:
             raise FrameError(f"{root / 'splits.csv'} has no {name} in split {split!r}")
-        stems = tuple(sorted(r["stem"] for r in rows))
-        return FieldSet(name, entry["licence"], root / name, stems, class_sets(entry["labels"]))
+        ordered = sorted(pairs, key=lambda pair: pair.image.stem)
+        return FieldSet(name, licence, {pair.image.stem: pair for pair in ordered})
     raise FrameError(f"no root has a set {name!r}: looked in {', '.join(map(str, roots))}")
 
 
