@@ -38,7 +38,7 @@ from training.models.fade import FadeInputs
 from training.models.segmenter import CropSegmenter
 
 log = logging.getLogger("training")
-OPSET = 18  # the newest that TensorRT 10.3 reads whole and that keeps Gelu decomposed
+OPSET = 18  # read by TensorRT 10.3 and newer; from 20 on Gelu would become a node of its own
 TOLERANCE = 1e-4
 LICENCE = "CC-BY-SA-4.0"
 OUTPUTS = ("logits", "kernels_high", "kernels_low", "guide", "gate")
