@@ -97,7 +97,7 @@ def main() -> None:
     """Entry point: errors of ours become one line and exit code 2."""
     try:
         cli(standalone_mode=True)
-    except CropSegError as error:
+    except (CropSegError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
 

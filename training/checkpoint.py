@@ -13,6 +13,8 @@ from cropseg_edge.errors import ConfigError
 from training.models.registry import ModelSize, build, describe
 from training.models.segmenter import CropSegmenter
 
+STATE_KEYS = {"size", "model", "ema", "optimiser", "step", "config"}
+
 
 def save_atomically(path: Path, state: dict[str, Any]) -> None:
     """Write to a temporary name, flush to disk, rename."""
@@ -33,20 +35,30 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types here, one for each kind of damage
-        raise ConfigError(f"{path} is no checkpoint that can be read: {error}") from error
-    if not isinstance(state, dict) or "size" not in state or "ema" not in state:
-        raise ConfigError(f"{path} is no checkpoint of this package: it lacks 'size' or 'ema'")
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ConfigError(f"{path} is no checkpoint that can be read: {reason}") from error
+    missing = STATE_KEYS - set(state) if isinstance(state, dict) else STATE_KEYS
+    if missing:
+        lacks = ", ".join(sorted(missing))
+        raise ConfigError(f"{path} is no checkpoint of this package: it lacks {lacks}")
     return state
 
 
 def load_model(path: Path) -> tuple[CropSegmenter, dict[str, Any]]:
-    """The averaged (EMA) network of a checkpoint, in eval mode, and the whole state."""
+    """The averaged (EMA) network of a checkpoint, in eval mode, and the whole state.
+
+    Raises:
+        ConfigError: no checkpoint, or its weights are not those of its size.
+    """
     state = read_state(path)
-    size = dict(state["size"])
-    size["groups"] = tuple(tuple(group) for group in size["groups"])
-    size["grid"] = tuple(size["grid"])
-    model = build(ModelSize(**size))
-    model.load_state_dict(state["ema"])
+    try:
+        size = dict(state["size"])
+        size["groups"] = tuple(tuple(group) for group in size["groups"])
+        size["grid"] = tuple(size["grid"])
+        model = build(ModelSize(**size))
+        model.load_state_dict(state["ema"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{path}: its weights do not fit its size; train it again") from error
     return model.eval(), state
 
 

@@ -1,7 +1,7 @@
 """The configuration of a training run: typed, with defaults, unknown keys refused."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,7 +12,7 @@ from cropseg_edge.errors import ConfigError
 class Section(BaseModel):
     """A part of the configuration; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -23,7 +23,7 @@ class DataConfig(Section):
     """
 
     roots: list[Path]
-    weights: dict[str, float]
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
     split: str = "train"
     validation: float = Field(0.04, ge=0, lt=1)  # share of each set held out of training
     crop: int = Field(320, ge=64, multiple_of=32)
@@ -78,18 +78,24 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
         ConfigError: unreadable, unknown key, wrong type or out of range; names the key.
     """
     try:
-        values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"cannot read the configuration {path}: {reason}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"the configuration {path} must be keys with values, got {values!r:.80}")
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
             raise ConfigError(f"--set expects key.key=value, got {override!r}")
         *parents, leaf = key.split(".")
         section = values
-        for parent in parents:
-            section = section.setdefault(parent, {})
-        section[leaf] = yaml.safe_load(text)
+        try:
+            for parent in parents:
+                section = section.setdefault(parent, {})
+            section[leaf] = yaml.safe_load(text)
+        except (AttributeError, TypeError, yaml.YAMLError) as error:
+            raise ConfigError(f"--set {override}: no such section, or no YAML value") from error
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:

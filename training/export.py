@@ -102,10 +102,14 @@ def export_bundle(
 
     Raises:
         ParityError: ONNX Runtime and PyTorch differ by more than 1e-4 in a probability.
-        ConfigError: unreadable checkpoint or metrics, or a size that the network cannot take.
+        ConfigError: unreadable checkpoint or metrics, a name that does not end in .cropseg, or a
+            size that the network cannot take.
     """
     if width % 32 or height % 32:
         raise ConfigError(f"width and height must be multiples of 32, got {width}x{height}")
+    if out.suffix != ".cropseg":
+        raise ConfigError(f"a bundle's name ends in .cropseg, got {out}")
+    figures = read_metrics(metrics) if metrics else {}
     model, state = load_model(checkpoint)
     frames = [golden_frame(*what, width, height) for what in GOLDEN]
     expected = [reference_probabilities(model, frame) for frame in frames]
@@ -154,7 +158,7 @@ def export_bundle(
             images_seen=state["step"] * config.batch,
             code_version=__version__,
         ),
-        metrics=read_metrics(metrics) if metrics else {},
+        metrics=figures,
         golden=tuple(golden),
     )
     bundle = write_bundle(out, manifest, members)
@@ -203,6 +207,12 @@ def read_metrics(path: Path) -> dict[str, dict[str, float]]:
     """Data set to figure to percent, from an evaluation's JSON."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"cannot read the metrics {path}: {error}") from error
-    return content.get("datasets", content)
+        figures = content.get("datasets", content)
+        return {
+            name: {key: float(value) for key, value in values.items()}
+            for name, values in figures.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"the metrics {path} must be JSON of `cropseg eval ROOT --split ...`: {error}"
+        ) from error

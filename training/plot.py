@@ -17,9 +17,10 @@ def plot_runs(runs: Sequence[Path], out: Path) -> None:
         try:
             with (run / "log.csv").open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
-        except OSError as error:
+            steps, losses = [int(r["step"]) for r in rows], [float(r["loss"]) for r in rows]
+        except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"{run} is no folder of a training run: {error}") from error
-        loss.plot([int(r["step"]) for r in rows], [float(r["loss"]) for r in rows], label=run.name)
+        loss.plot(steps, losses, label=run.name)
         checked = [r for r in rows if r["crop_miou"]]
         for key, style in (("vegetation_miou", "-"), ("crop_miou", "--")):
             label = f"{run.name} {key.split('_')[0]}"

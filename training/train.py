@@ -4,9 +4,10 @@ import csv
 import logging
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from cropseg_edge.errors import ConfigError
@@ -28,7 +29,8 @@ def train(config: TrainConfig, out: Path) -> Path:
     `out` gets `last.pt`, `log.csv` (a line every `save_every` steps) and `config.yaml`.
 
     Raises:
-        ConfigError: the checkpoint there cannot be read or is of another size.
+        ConfigError: the checkpoint there cannot be read, is of another size, or has seen other
+            samples than this configuration gives.
         FrameError: a data set is missing or unreadable.
     """
     validation = list(validation_pictures(config))
@@ -73,6 +75,8 @@ class Run:
     def __init__(self, config: TrainConfig) -> None:
         torch.manual_seed(config.seed)
         self.config = config
+        if config.size not in SIZES:
+            raise ConfigError(f"size must be one of {', '.join(SIZES)}; got {config.size!r}")
         self.size = SIZES[config.size]
         self.model = build(self.size).to(memory_format=torch.channels_last)
         self.average = Average.of(self.model, config.optimiser.ema)
@@ -91,15 +95,24 @@ class Run:
         }
 
     def load_state(self, state: dict) -> None:
-        """Go on from `state()`; raises ConfigError if it is of another size."""
+        """Go on from `state()`; raises ConfigError if that is of another size or other data."""
         if state["size"] != size_state(self.size):
             raise ConfigError(
                 f"the checkpoint is of size {state['size']['name']} with other widths than "
                 f"{self.size.name} has here; choose another --out"
             )
-        self.model.load_state_dict(state["model"])
-        self.average.model.load_state_dict(state["ema"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        began, now = samples_of(yaml.safe_load(state["config"])), samples_of(self.config)
+        if changed := [key for key in now if began.get(key) != now[key]]:
+            raise ConfigError(
+                f"the run there began with another {', '.join(changed)} (see its config.yaml), and "
+                "what it has seen could no longer be told; choose another --out"
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.model.load_state_dict(state["ema"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError("the checkpoint's weights do not fit its size") from error
         self.step = state["step"]
 
     def train_step(self, image: Tensor, sets: Tensor) -> float:
@@ -124,6 +137,14 @@ class Run:
             log.warning("step %d: gradient is not finite, step left out", self.step)
         self.step += 1
         return loss.item()
+
+
+def samples_of(config: TrainConfig | dict[str, Any]) -> dict[str, object]:
+    """What decides which pictures a run sees and which it holds out, by key."""
+    values = config if isinstance(config, dict) else config.model_dump(mode="json")
+    data = values["data"]
+    own = {key: values.get(key) for key in ("seed", "batch")}
+    return own | {f"data.{key}": data.get(key) for key in ("weights", "split", "validation")}
 
 
 def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:

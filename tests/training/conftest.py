@@ -30,6 +30,7 @@ def field_root(tmp_path_factory):
     (root / "datasets.yaml").write_text(
         "complete: {licence: MIT, labels: {0: [background], 1: [crop], 2: [weed]}}\n"
         "open: {licence: MIT, labels: {0: [background, weed], 1: [crop]}}\n"
+        "unlicensed: {labels: {}}\n"
         "tested: {licence: non-commercial, train: false, labels: {}}\n"
     )
     return root

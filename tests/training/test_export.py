@@ -92,3 +92,20 @@ def test_disagreement_with_pytorch_is_refused_and_nothing_is_written(
 def test_a_size_that_the_network_cannot_take_is_refused(checkpoint, tmp_path):
     with pytest.raises(ConfigError, match="multiples of 32"):
         export.export_bundle(checkpoint, tmp_path / "n.cropseg", width=100, height=64)
+
+
+@pytest.mark.parametrize(
+    "content", ["[1]", '{"images": 1}', '{"datasets": {"a": {"b": "c"}}}', "x"]
+)
+def test_metrics_that_are_no_evaluation_of_sets_are_refused(checkpoint, tmp_path, content):
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text(content)
+    with pytest.raises(ConfigError, match="cropseg eval"):
+        export.export_bundle(checkpoint, tmp_path / "n.cropseg", metrics=metrics)
+
+
+def test_a_bundle_cannot_be_written_over_its_checkpoint(checkpoint):
+    before = checkpoint.read_bytes()
+    with pytest.raises(ConfigError, match=r"\.cropseg"):
+        export.export_bundle(checkpoint, checkpoint)
+    assert checkpoint.read_bytes() == before

@@ -85,11 +85,66 @@ def test_a_checkpoint_gives_the_averaged_network(config_file, tmp_path):
         ("batch=-1", "batch"),
         ("optimiser.lr=.nan", "optimiser.lr"),
         ("batch", "key.key=value"),
+        ("steps.x=1", "no such section"),
+        ("a=[1", "no YAML value"),
+        ("data.weights={}", "data.weights"),
+        ("data.weights={complete: 0}", "data.weights.complete"),
+        ("optimiser.lr=.inf", "optimiser.lr"),
     ],
 )
 def test_a_wrong_configuration_names_the_key(config_file, override, message):
     with pytest.raises(ConfigError, match=message):
         load_config(config_file, (override,))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff", b"a: [1", b"- 1", b"word"])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path, content):
+    path = tmp_path / "wrong.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"wrong\.yaml"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("size=huge", "nano"),
+        ("data.validation=0.999", "leaves complete no picture"),
+        ("data.weights={unlicensed: 1}", "no licence"),
+    ],
+)
+def test_a_run_that_cannot_begin_leaves_no_checkpoint(config_file, tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        train(load_config(config_file, (override,)), tmp_path / "run")
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=1", "batch=1", "data.weights={complete: 1}", "data.validation=0.5"],
+)
+def test_a_run_goes_on_only_with_the_pictures_that_it_began_with(config_file, tmp_path, override):
+    train(load_config(config_file, ("steps=1",)), tmp_path)
+    before = (tmp_path / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match=override.partition("=")[0]):
+        train(load_config(config_file, (override,)), tmp_path)
+    assert (tmp_path / "config.yaml").read_bytes() == before
+    assert read_state(train(load_config(config_file, ("steps=2",)), tmp_path))["step"] == 2
+
+
+@pytest.mark.parametrize("damage", ["size", "ema", "config", "model", "weights"])
+def test_a_checkpoint_that_lacks_a_part_is_refused(config_file, tmp_path, damage):
+    config = load_config(config_file, ("steps=1",))
+    path = train(config, tmp_path)
+    state = read_state(path)
+    if damage == "weights":
+        state["ema"].popitem()
+    else:
+        del state[damage]
+    torch.save(state, path)
+    for use in (lambda: load_model(path), lambda: train(config, tmp_path)):
+        with pytest.raises(ConfigError, match=r"lacks|do not fit"):
+            use()
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):

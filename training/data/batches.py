@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cropseg_edge.errors import ConfigError
 from training.config import TrainConfig
 from training.data.augmentation import photometric, random_crop
 from training.data.fields import FieldSet, find_set, held_out
@@ -29,6 +30,9 @@ class CropDataset(Dataset):
         self.stems = [
             [s for s in field.pairs if not held_out(s, data.validation)] for field in self.sets
         ]
+        for name, stems in zip(data.weights, self.stems, strict=True):
+            if not stems:
+                raise ConfigError(f"data.validation {data.validation} leaves {name} no picture")
         weights = np.array(list(data.weights.values()), float)
         self.weights = weights / weights.sum()
         self._cache: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = {}

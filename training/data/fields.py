@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from cropseg_edge.errors import FrameError
+from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.evaluation import Meaning, Pair, read_mask, read_root
 from cropseg_edge.frames.image import read_image
 
@@ -62,10 +62,16 @@ def find_set(roots: list[Path], name: str, split: str) -> FieldSet:
     for root in roots:
         if not (root / "datasets.yaml").exists():
             continue
-        described = yaml.safe_load((root / "datasets.yaml").read_text(encoding="utf-8"))
+        try:
+            described = yaml.safe_load((root / "datasets.yaml").read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"{root / 'datasets.yaml'} cannot be read: {reason}") from error
         if name not in described:
             continue
-        licence = described[name]["licence"]
+        if not isinstance(described[name], dict) or "licence" not in described[name]:
+            raise ConfigError(f"{root / 'datasets.yaml'}: {name} states no licence")
+        licence = str(described[name]["licence"])
         if split == "train" and described[name].get("train") is False:
             raise FrameError(f"{name} is for evaluation only ({licence}): do not train on it")
         pairs = read_root(root, split).get(name)
