@@ -18,6 +18,7 @@ from cropseg_edge.letterbox import Letterbox
 from cropseg_edge.mask import UNKNOWN, CropMask, Status
 
 log = logging.getLogger("cropseg_edge.segmenter")
+FP16_MAX = 65504.0
 
 
 class Segmenter:
@@ -54,7 +55,8 @@ class Segmenter:
 
         Returns:
             The mask at the frame's size. DEGRADED where the frame is black, saturated or uniform;
-            INVALID, 255 everywhere, where the engine failed or gave a number that is not finite.
+            INVALID, 255 everywhere, where the engine failed, gave a number that is not finite or
+            saturated, or says the same of every pixel of a picture that is not doubtful.
 
         Raises:
             FrameError: the image is not uint8 [H, W, 3] or has a side under 16 pixels.
@@ -79,6 +81,8 @@ class Segmenter:
             return self._invalid(frame, str(error), watch)
         if not finite:
             return self._invalid(frame, "non-finite output of the network", watch)
+        if not reason and not np.ptp(grid, axis=(1, 2)).any():
+            return self._invalid(frame, "constant output of the network", watch)
         status = Status.DEGRADED if reason else Status.OK
         return self._mask(frame, labels, confidence, status, reason, watch)
 
@@ -130,6 +134,9 @@ class Segmenter:
             gate = outputs[names.gate] if names.gate is not None else None
         except KeyError as error:
             raise EngineError(f"the engine gave no tensor {error}, but {sorted(outputs)}") from None
+        highest = max(float(np.abs(x).max()) for x in (logits, guide) if x is not None)
+        if FP16_MAX <= highest < np.inf:
+            raise EngineError(f"saturated output of the network: a score of {highest:g}")
         grid = fade_probabilities(logits, high, low, guide, gate, out=self._grid)
         self._grid = grid
         return grid

@@ -175,6 +175,35 @@ def test_non_finite_outputs_protect_everything(
     assert mask.labels.shape == (60, 90)
 
 
+@pytest.mark.parametrize(("value", "reason"), [(65504, "saturated"), (-3e38, "saturated")])
+@pytest.mark.parametrize("tensor", ["logits", "guide"])
+def test_saturated_scores_protect_everything(
+    bundle: Bundle, tensor: str, value: float, reason: str
+) -> None:
+    def script(image: Floats) -> Tensors:
+        outputs = looking_at_colour(image)
+        outputs[tensor][0, 0, 2, 3] = value
+        return outputs
+
+    mask = Segmenter(bundle, engine=ScriptedEngine(script)).segment(frame(picture(90, 60)))
+    assert_invalid(mask, reason)
+
+
+@pytest.mark.parametrize("scores", [(0, 0, 0), (9, 0, 0)])
+def test_an_engine_that_says_the_same_everywhere_protects_everything(
+    bundle: Bundle, scores: tuple[float, float, float]
+) -> None:
+    def script(image: Floats) -> Tensors:
+        outputs = {name: np.zeros_like(x) for name, x in looking_at_colour(image).items()}
+        for name in ("logits", "guide"):
+            outputs[name][:] = np.array(scores)[:, None, None]
+        outputs["gate"][:] = 50
+        return outputs
+
+    mask = Segmenter(bundle, engine=ScriptedEngine(script)).segment(frame(picture(90, 60)))
+    assert_invalid(mask, "constant")
+
+
 def test_an_engine_that_fails_protects_everything_and_recovers(bundle: Bundle) -> None:
     answers = iter([EngineError("out of memory"), None])
 
