@@ -1,13 +1,14 @@
 """From a source's frames to recorded masks: what `cropseg run` does, as a function."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cropseg_edge.errors import FrameError
+from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.frames.frame import Frame, FrameSource
 from cropseg_edge.frames.open import open_source
 from cropseg_edge.mask import CropMask
@@ -39,8 +40,12 @@ def run_source(
 
     Raises:
         FrameError: the source cannot be opened, fails, or has no frame that can be used.
+        ConfigError: an output cannot be written, or would replace the source.
         BundleError, EngineError: the model cannot be used.
     """
+    for output in (mcap, video):
+        if output and os.path.exists(source) and output.exists() and output.samefile(source):
+            raise ConfigError(f"{output} is the source itself; give the output another name")
     with (
         closing(open_source(source, topic=topic)) as frames,
         Segmenter(bundle, threads=threads) as segmenter,

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import ConfigError
+from cropseg_edge.files import write_atomically
 from cropseg_edge.simulator.field import FieldSimulator, sample_frame
 from cropseg_edge.simulator.frame import SimulatedFrame
 
@@ -26,11 +26,9 @@ simulator:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name and renames it."""
+    """Writes a file whole or not at all; makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    write_atomically(path, data, durable=False)
 
 
 def _encoded(
@@ -74,7 +72,14 @@ def write_training_root(
 ) -> Iterator[int]:
     """Writes `frames` frames of random scenes as a training root: `simulator/images` and so on,
     `splits.csv` and `datasets.yaml`. Frames that are there already are kept, so a run can be cut
-    off and taken up again. Yields the number of each frame written or kept."""
+    off and taken up again. Yields the number of each frame written or kept.
+
+    Raises:
+        ConfigError: `out` is a root of other pictures, whose tables would be lost.
+    """
+    tables = out / "datasets.yaml"
+    if tables.exists() and tables.read_bytes() != _DATASETS_YAML.encode():
+        raise ConfigError(f"{tables} is not the simulator's; choose another --out")
     folder = out / DATASET
     table = ["dataset,stem,split"]
     for index in range(frames):

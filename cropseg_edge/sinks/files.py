@@ -1,6 +1,5 @@
 """Files appear under their final name only when they are complete."""
 
-import os
 from pathlib import Path
 
 import cv2
@@ -11,13 +10,6 @@ from numpy.typing import NDArray
 def partial_path(path: Path) -> Path:
     """The temporary name beside `path`: hidden, with the same suffix (encoders look at it)."""
     return path.with_name(f".{path.stem}.part{path.suffix}")
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary name in the same folder, then rename it to `path`."""
-    part = partial_path(path)
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 def encode_image(suffix: str, image: NDArray[np.uint8], options: list[int]) -> bytes:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import cv2
 
+from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.mask import CropMask
-from cropseg_edge.sinks.files import encode_image, write_atomic
+from cropseg_edge.sinks.files import encode_image
 
 # Label maps compress well at any level; the lowest is three times as fast.
 _PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -21,7 +22,7 @@ class MaskSink:
 
     def write(self, frame: Frame, mask: CropMask) -> None:
         png = encode_image(".png", mask.labels, _PNG_OPTIONS)
-        write_atomic(self.folder / f"{frame.name}.png", png)
+        write_atomically(self.folder / f"{frame.name}.png", png, durable=False)
 
     def close(self) -> None:
         """Nothing to finish."""

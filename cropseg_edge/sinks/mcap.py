@@ -39,6 +39,8 @@ class McapSink:
             )
         if path.suffix.lower() != ".mcap":
             raise ConfigError(f"bag {path}: expected a name that ends in .mcap")
+        if path.is_dir():
+            raise ConfigError(f"bag {path}: this is a folder; expected the name of a file")
         self.path = path
         self._store = get_typestore(Stores.ROS2_JAZZY)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,10 +81,12 @@ class McapSink:
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-            os.replace(self._folder / f"{self._folder.name}.mcap", self.path)
-            shutil.rmtree(self._folder)
+            writer, self._writer = self._writer, None
+            try:
+                writer.close()
+                os.replace(self._folder / f"{self._folder.name}.mcap", self.path)
+            finally:
+                shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _octets(data: bytes) -> NDArray[np.uint8]:

@@ -2,14 +2,15 @@
 
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from cropseg_edge.errors import ConfigError
+from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.mask import CropMask
-from cropseg_edge.sinks.files import write_atomic
 from cropseg_edge.sinks.masks import MaskSink
 from cropseg_edge.sinks.mcap import McapSink
 from cropseg_edge.sinks.overlay import OverlayPainter
@@ -26,7 +27,8 @@ class RunRecorder:
     """Records a run into a folder: masks, overlays, frames.csv, summary.json and, where asked
     for, an overlay video, an MCAP bag and report.html.
 
-    What an earlier run left in the folder under these names is removed first.
+    What an earlier run left in the folder under these names is removed first. A folder with masks
+    or overlays of something else is refused: they may be somebody's labels.
 
     Args:
         out: the folder; made if missing.
@@ -41,7 +43,8 @@ class RunRecorder:
         rate_hz: frame rate of the video; 10 by default.
 
     Raises:
-        ConfigError: a file or folder cannot be written, or its name does not fit.
+        ConfigError: a file or folder cannot be written, its name does not fit, or the folder holds
+            masks or overlays that no earlier run left there.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class RunRecorder:
         self._summary: dict[str, Any] | None = None
         painter = OverlayPainter()
         self._sinks: list[Sink] = []
+        _refuse_foreign(out)
         try:
             if video is not None:
                 self._sinks.append(VideoSink(video, painter, rate_hz=rate_hz or 10.0))
@@ -105,9 +109,10 @@ class RunRecorder:
             The summary, as in summary.json.
         """
         if self._summary is None:
-            for sink in self._sinks:
-                sink.close()
-            self._table.close()
+            with ExitStack() as files:  # closes all of them, also where one fails
+                for sink in self._sinks:
+                    files.callback(sink.close)
+                files.callback(self._table.close)
             self._summary = {
                 **self._head,
                 **self._statistics.summary(seconds),
@@ -120,7 +125,7 @@ class RunRecorder:
                 stills = choose_stills(rows, self.out / "overlays")
                 write_report(self.out, self._summary, rows, stills)
             text = json.dumps(self._summary, indent=2)
-            write_atomic(self.out / "summary.json", text.encode())
+            write_atomically(self.out / "summary.json", text.encode())
         return self._summary
 
     def __enter__(self) -> "RunRecorder":
@@ -135,10 +140,23 @@ class RunRecorder:
         self.close()
 
 
+def _refuse_foreign(out: Path) -> None:
+    """ConfigError where masks or overlays would mix with files that are not an earlier run's."""
+    if (out / "frames.csv").exists():
+        return
+    for folder in (out / "masks", out / "overlays"):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ConfigError(
+                f"{folder} has files and {out} no frames.csv: they are not an earlier run's; "
+                "choose another --out"
+            )
+
+
 def _clear(out: Path) -> None:
     """Remove the files of an earlier run, known by its frames.csv, so that no two runs mix."""
     if not (out / "frames.csv").exists():
         return
-    for pattern in ("frames.csv", "summary.json", "report.html", "masks/*.png", "overlays/*.jpg"):
+    # The table goes last: what is left of a clearing that was cut off is still known.
+    for pattern in ("masks/*.png", "overlays/*.jpg", "summary.json", "report.html", "frames.csv"):
         for path in out.glob(pattern):
             path.unlink()

@@ -13,9 +13,10 @@ from typing import Any
 import cv2
 
 from cropseg_edge.errors import FrameError
+from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.image import read_image
 from cropseg_edge.sinks import plots
-from cropseg_edge.sinks.files import encode_image, write_atomic
+from cropseg_edge.sinks.files import encode_image
 
 SAFETY_SENTENCE = (
     "This software is not a safety component: it must not be relied on to protect people, animals "
@@ -62,7 +63,7 @@ def write_report(
         f"<footer>{escape(SAFETY_SENTENCE)}</footer></main></body></html>\n"
     )
     path = directory / "report.html"
-    write_atomic(path, page.encode())
+    write_atomically(path, page.encode(), durable=False)
     return path
 
 

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from types import TracebackType
 
-from cropseg_edge.sinks.files import write_atomic
+from cropseg_edge.files import write_atomically
 from cropseg_edge.sinks.statistics import COLUMNS, Row
 
 
@@ -35,7 +35,8 @@ class FrameTable:
 
     def _rewrite(self) -> None:
         header = ",".join(self._columns) + "\n"
-        write_atomic(self.path, (header + self._text(self._rows)).encode())
+        text = (header + self._text(self._rows)).encode()
+        write_atomically(self.path, text, durable=False)
         self._file = self.path.open("a", encoding="utf-8", newline="")
 
     def _text(self, rows: list[Row]) -> str:

@@ -34,6 +34,8 @@ class VideoSink:
         """
         if path.suffix.lower() not in _CODECS:
             raise ConfigError(f"video {path}: expected a name that ends in .webm or .mp4")
+        if path.is_dir():
+            raise ConfigError(f"video {path}: this is a folder; expected the name of a file")
         self.path = path
         self._painter = painter
         self._rate_hz = rate_hz
@@ -75,7 +77,22 @@ class VideoSink:
         if self._writer is not None:
             self._writer.release()
             self._writer = None
-            os.replace(partial_path(self.path), self.path)
+            part = partial_path(self.path)
+            try:
+                _check_room(part)
+                os.replace(part, self.path)
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                error.filename, error.filename2 = str(self.path), None
+                raise
+
+
+def _check_room(part: Path) -> None:
+    """OSError where the disk is full: OpenCV does not say that it could not write."""
+    size = part.stat().st_size
+    with part.open("ab") as file:
+        file.write(bytes(1 << 16))
+    os.truncate(part, size)
 
 
 @contextmanager

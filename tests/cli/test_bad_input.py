@@ -187,6 +187,20 @@ def test_an_unwritable_folder(cropseg: Cropseg, tmp_path: Path, tiny_bundle_path
     assert_refused(result, "file")
 
 
+def test_an_output_that_is_the_source_itself(
+    cropseg: Cropseg, tmp_path: Path, tiny_bundle_path: Path
+) -> None:
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"a recording")
+    (tmp_path / "link.mp4").symlink_to(video)
+    arguments = ("--out", tmp_path / "out", "--bundle", tiny_bundle_path)
+    assert_refused(
+        cropseg("run", video, "--video", tmp_path / "link.mp4", *arguments), "source itself"
+    )
+    assert video.read_bytes() == b"a recording"
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_figures_file_without_its_folder(
     cropseg: Cropseg, tmp_path: Path, tiny_bundle_path: Path
 ) -> None:

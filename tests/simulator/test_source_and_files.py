@@ -82,6 +82,13 @@ def test_a_training_root_is_taken_up_where_it_stopped(tmp_path: Path) -> None:
     assert labels == {0: ["background"], 1: ["crop"], 2: ["weed"]}
 
 
+def test_another_training_root_keeps_its_tables(tmp_path: Path) -> None:
+    (tmp_path / "datasets.yaml").write_text("field: {}\n")
+    with pytest.raises(ConfigError, match="choose another"):
+        list(write_training_root(tmp_path, 1, seed=1, width=64, height=48))
+    assert [path.name for path in tmp_path.iterdir()] == ["datasets.yaml"]
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["--out", "x", "--species", "oak"], ["--sheet", "sheet.txt"]]
 )

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,44 @@ def test_an_earlier_run_is_cleared_and_foreign_files_stay(tmp_path: Path, pair: 
     assert (tmp_path / "notes.txt").exists()
 
 
+@pytest.mark.parametrize("name", ["masks/000000.png", "overlays/a.jpg"])
+def test_somebodys_labels_are_not_overwritten(tmp_path: Path, pair: Make, name: str) -> None:
+    foreign = tmp_path / name
+    foreign.parent.mkdir()
+    foreign.write_text("labels")
+    with pytest.raises(ConfigError, match="choose another --out"):
+        recorder(tmp_path)
+    assert foreign.read_text() == "labels"
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file may become larger than 64 KiB: writing fails as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("small_disk")
+@pytest.mark.parametrize("kind", ["video", "mcap"])
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, pair: Make, kind: str) -> None:
+    name = {"video": "a.webm", "mcap": "a.mcap"}[kind]
+    noise = np.random.default_rng(0)
+
+    def fill() -> None:
+        with recorder(tmp_path / "out", overlays=False, **{kind: tmp_path / name}) as run:
+            for sequence in range(12):
+                frame, mask = pair(sequence, size=(320, 240))
+                frame.image[:] = noise.integers(0, 256, frame.image.shape)
+                run.record(frame, mask)
+
+    with pytest.raises(OSError, match="too large"):
+        fill()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert len(rows(tmp_path / "out")) == len(list((tmp_path / "out/masks").iterdir())) > 0
+
+
 def test_nothing_temporary_is_left(tmp_path: Path, pair: Make) -> None:
     options = {"video": tmp_path / "v.webm", "mcap": tmp_path / "b.mcap", "report": True}
     with recorder(tmp_path, **options) as run:
@@ -215,12 +254,16 @@ def test_the_bag_has_what_foxglove_needs(tmp_path: Path, pair: Make) -> None:
         ({"video": "a.avi"}, r"a\.avi: expected a name that ends in \.webm or \.mp4"),
         ({"mcap": "a.bag"}, r"a\.bag: expected a name that ends in \.mcap"),
         ({"mcap": "file/a.mcap"}, "cannot write to"),
+        ({"video": "folder.mp4"}, "this is a folder"),
+        ({"mcap": "folder.mcap"}, "this is a folder"),
     ],
 )
 def test_names_that_do_not_fit_are_refused_before_anything_is_written(
     tmp_path: Path, options: dict[str, str], message: str
 ) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "folder.mcap").mkdir()
     with pytest.raises(ConfigError, match=message):
         recorder(tmp_path / "out", **{key: tmp_path / name for key, name in options.items()})
     assert not (tmp_path / "out").exists()
