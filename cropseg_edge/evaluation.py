@@ -112,17 +112,21 @@ def read_root(root: Path, split: str) -> dict[str, list[Pair]]:
     """The pictures of a split by set, with the meaning of each set's labels. Raises ConfigError."""
     try:
         with (root / "splits.csv").open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == split]
+            rows = [
+                (row["dataset"] or "", row["stem"] or "")
+                for row in csv.DictReader(file)
+                if row["split"] == split
+            ]
         datasets = yaml.safe_load((root / "datasets.yaml").read_text())
     except (OSError, yaml.YAMLError, csv.Error, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"{root} needs a readable splits.csv and datasets.yaml: {error}"
+            f"{root} needs a readable splits.csv and datasets.yaml: {reason}"
         ) from error
     except KeyError as error:
         raise ConfigError(f"{root / 'splits.csv'} has no column {error}") from error
     pairs: dict[str, list[Pair]] = {}
-    for row in rows:
-        name, stem = row["dataset"], row["stem"]
+    for name, stem in rows:
         folder = root / name
         image = next(
             (p for s in IMAGE_SUFFIXES if (p := folder / "images" / f"{stem}{s}").is_file()), None
@@ -174,7 +178,10 @@ def _matches(images: Path, masks: Path) -> Iterator[Pair]:
 def _meaning(datasets: object, name: str, root: Path) -> Meaning:
     try:
         labels = datasets[name]["labels"]  # type: ignore[index]
-        return {int(v): {CLASSES.index(c) for c in classes} for v, classes in labels.items()}
+        meaning = {int(v): {CLASSES.index(c) for c in classes} for v, classes in labels.items()}
+        if not all(0 <= value <= 255 and classes for value, classes in meaning.items()):
+            raise ValueError("a value outside of 0 to 255, or without a class")
+        return meaning
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"{root / 'datasets.yaml'}: {name} needs labels: {{value: [classes of {CLASSES}]}}, "

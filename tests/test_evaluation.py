@@ -133,8 +133,20 @@ def test_what_is_not_there_is_said(
 def test_a_root_without_its_files_is_refused(tmp_path: Path, truth: Labels) -> None:
     with pytest.raises(ConfigError, match=r"splits\.csv"):
         evaluate(cheat, tmp_path, "dev")
-    write_root(tmp_path, "{0: [moss]}", truth)
-    with pytest.raises(ConfigError, match="herbs"):
+    for labels in ("{0: [moss]}", "{300: [crop]}", "{-1: [crop]}", "{0: []}"):
+        write_root(tmp_path, labels, truth)
+        with pytest.raises(ConfigError, match="herbs"):
+            evaluate(cheat, tmp_path, "dev")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [b"stem,split\na,dev\n", b"split,dataset,stem\ndev,herbs\n", b"split,dataset,stem\ndev\n"],
+)
+def test_a_table_with_holes_is_refused(tmp_path: Path, truth: Labels, table: bytes) -> None:
+    write_root(tmp_path, "{0: [background], 1: [crop]}", truth)
+    (tmp_path / "splits.csv").write_bytes(table)
+    with pytest.raises(ConfigError, match=r"splits\.csv"):
         evaluate(cheat, tmp_path, "dev")
 
 

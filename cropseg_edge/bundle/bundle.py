@@ -64,7 +64,8 @@ class Bundle:
     def _image(self, name: str) -> NDArray[np.uint8]:
         import cv2
 
-        image = cv2.imdecode(np.frombuffer(self.members[name], np.uint8), cv2.IMREAD_COLOR)
+        data = np.frombuffer(self.members[name], np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
         if image is None:
             raise BundleError(f"{self.path.name}: golden image {name} is not a readable PNG")
         return np.asarray(image, dtype=np.uint8)

@@ -10,7 +10,7 @@ from cropseg_edge.frames.image import IMAGE_SUFFIXES, ImageSource
 BAG_SUFFIXES = (".mcap", ".db3")
 
 _URL = re.compile(r"(rtsps?|https?)://", re.IGNORECASE)
-_V4L2 = re.compile(r"(?:camera:)?(\d+)|/dev/video(\d+)")
+_V4L2 = re.compile(r"(?:camera:)?(\d{1,4})|/dev/video(\d{1,4})")
 _KINDS = (
     "an image, a folder of images, a video file, a ROS 2 bag (.mcap, .db3 or its folder), a camera "
     '(camera:0, /dev/video0, rtsp://..., a GStreamer pipeline with " ! ") or simulator:'
@@ -54,6 +54,8 @@ def _open(text: str, rate_hz: float | None, topic: str | None) -> FrameSource:
         from cropseg_edge.frames.camera import CameraSource
 
         return CameraSource(camera, rate_hz=rate_hz)
+    if not text:
+        raise FrameError(f"the source is empty; expected {_KINDS}")
     path = Path(text)
     try:
         path.stat()

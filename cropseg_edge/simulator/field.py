@@ -57,8 +57,10 @@ class FieldSimulator:
     ) -> None:
         if not (16 <= width <= 8192 and 16 <= height <= 8192):
             raise ConfigError(f"width and height must be 16 to 8192 pixels; got {width}x{height}")
-        if not rate_hz > 0:
-            raise ConfigError(f"rate_hz must be above 0; got {rate_hz}")
+        if not 0.001 <= rate_hz <= 10_000:
+            raise ConfigError(f"rate_hz must be above 0 (0.001 to 10000); got {rate_hz}")
+        if not abs(speed_m_s) <= 100:
+            raise ConfigError(f"the speed must be -100 to 100 m/s; got {speed_m_s}")
         self.scene = scene or named_scene(species, condition, camera, seed)
         self.camera = intrinsics(self.scene.mount, width, height)
         self.rate_hz, self.speed_m_s = rate_hz, speed_m_s

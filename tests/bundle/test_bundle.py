@@ -264,6 +264,18 @@ def test_a_pickle_in_a_golden_frame_is_never_run(
     assert not Path("canary").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_a_golden_picture_that_is_none_is_refused(
+    data: bytes, tmp_path: Path, content: bytes
+) -> None:
+    members = unpack(data, "x")
+    del members[MANIFEST]
+    members["golden/0.png"] = content
+    bundle = write_bundle(tmp_path / "x.cropseg", tiny_manifest(golden=True), members)
+    with pytest.raises(BundleError, match="not a readable PNG"):
+        bundle.golden()
+
+
 def test_golden_frames_tell_when_results_differ(data: bytes, tmp_path: Path) -> None:
     members = unpack(data, "x")
     del members[MANIFEST]

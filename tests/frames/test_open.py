@@ -22,6 +22,7 @@ from cropseg_edge.frames import open_source
         ("./0", None),
         ("frame0.jpg", None),
         ("camera:front", None),
+        ("camera:99999999999", None),
     ],
 )
 def test_cameras_are_recognised(spec: str, address: int | str | None) -> None:
@@ -56,6 +57,15 @@ def test_an_empty_folder_says_what_is_expected(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(FrameError, match=r"no images \(.jpg .* among its 1 entries"):
         open_source(tmp_path)
+
+
+def test_no_source_at_all_is_not_the_working_directory(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FrameError, match="source is empty"):
+        open_source("")
 
 
 def test_a_missing_camera_is_a_frame_error() -> None:

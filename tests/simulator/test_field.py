@@ -148,6 +148,8 @@ def test_plants_stand_still_while_the_camera_moves() -> None:
         ({"camera": "fisheye"}, "oblique, nadir"),
         ({"width": 8}, "16 to 8192"),
         ({"rate_hz": 0}, "above 0"),
+        ({"rate_hz": float("inf")}, "0.001 to 10000"),
+        ({"speed_m_s": float("nan")}, "100 m/s"),
     ],
 )
 def test_wrong_arguments_are_refused_with_the_choices(arguments: dict, said: str) -> None:
