@@ -55,7 +55,9 @@ def run_source(
         results = islice(masks, max_frames)
         first = next(results, None)
         if first is None:
-            raise FrameError(f"{source}: not one frame could be used ({masks.refused} refused)")
+            raise FrameError(
+                f"{source}: not one frame could be used ({masks.refused + frames.failed} refused)"
+            )
         recorder = RunRecorder(
             out,
             source=source,

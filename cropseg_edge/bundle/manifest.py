@@ -18,8 +18,6 @@ from pydantic import (
 
 from cropseg_edge.mask import CLASSES
 
-ENGINES = ("onnxruntime", "tensorrt")
-
 _MEMBER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]

@@ -34,9 +34,7 @@ class BagSource:
             from rosbags.rosbag2 import Reader
             from rosbags.typesys import Stores, get_typestore
         except ImportError as error:
-            raise FrameError(
-                "reading ROS bags needs rosbags: pip install 'cropseg-edge[ros]'"
-            ) from error
+            raise FrameError("reading ROS bags needs rosbags: pip install rosbags") from error
         self.name = str(path)
         self.failed = 0
         # Both image messages are the same in every distribution, so that the definitions in the

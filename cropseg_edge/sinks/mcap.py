@@ -34,9 +34,7 @@ class McapSink:
             from rosbags.rosbag2 import StoragePlugin, Writer
             from rosbags.typesys import Stores, get_typestore
         except ImportError as error:
-            raise ConfigError("writing MCAP needs rosbags: pip install 'cropseg-edge[ros]'") from (
-                error
-            )
+            raise ConfigError("writing MCAP needs rosbags: pip install rosbags") from error
         if path.suffix.lower() != ".mcap":
             raise ConfigError(f"bag {path}: expected a name that ends in .mcap")
         if path.is_dir():
