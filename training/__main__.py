@@ -64,7 +64,10 @@ def train(config_path: Path, out: Path, overrides: tuple[str, ...], threads: int
     type=click.Path(path_type=Path),
     help="JSON of `cropseg eval --json`, to go into the manifest.",
 )
-def export(checkpoint: Path, out: Path, width: int, height: int, metrics: Path | None) -> None:
+@click.option("--note", default="", help="What else should be known of the training.")
+def export(
+    checkpoint: Path, out: Path, width: int, height: int, metrics: Path | None, note: str
+) -> None:
     """Write a checkpoint as a bundle; refuses if ONNX Runtime and PyTorch disagree.
 
     \b
@@ -73,7 +76,7 @@ def export(checkpoint: Path, out: Path, width: int, height: int, metrics: Path |
     """
     from training.export import export_bundle
 
-    bundle = export_bundle(checkpoint, out, width=width, height=height, metrics=metrics)
+    bundle = export_bundle(checkpoint, out, width=width, height=height, metrics=metrics, note=note)
     click.echo(f"{out}  sha256 {bundle.sha256}")
 
 

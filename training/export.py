@@ -94,11 +94,13 @@ def export_bundle(
     height: int = 480,
     version: str = __version__,
     metrics: Path | None = None,
+    note: str = "",
 ) -> Bundle:
     """Write the bundle of a checkpoint.
 
     Args:
         metrics: JSON of `cropseg eval --json` to put into the manifest.
+        note: what else should be known of the training.
 
     Raises:
         ParityError: ONNX Runtime and PyTorch differ by more than 1e-4 in a probability.
@@ -157,6 +159,7 @@ def export_bundle(
             steps=state["step"],
             images_seen=state["step"] * config.batch,
             code_version=__version__,
+            note=note,
         ),
         metrics=figures,
         golden=tuple(golden),
