@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 
 @click.command()
@@ -54,6 +55,11 @@ def simulate(
     if out is None:
         return
     if scattered:
+        context = click.get_current_context()
+        for name in ("species", "condition", "camera", "rate_hz", "speed"):
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                option = name.replace("_", "-")
+                raise ConfigError(f"--random draws every scene itself: leave out --{option}")
         written = write_training_root(out, frames, seed, width, height)
     else:
         simulator = FieldSimulator(species, condition, camera, seed, width, height, rate_hz, speed)

@@ -1,5 +1,6 @@
 """A live camera as a source: V4L2, a GStreamer pipeline, RTSP or HTTP."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from cropseg_edge.errors import FrameError
 from cropseg_edge.frames.frame import Frame
 
+_LOG = logging.getLogger("cropseg_edge.frames")
 _SILENCE_S = 5.0  # a camera that gives nothing for so long is taken for dead
 _OPEN_MS = 10_000
 
@@ -56,6 +58,8 @@ class CameraSource:
                     self._changed.notify()
                 else:
                     self.failed += 1
+            if not decoded:
+                _LOG.warning("camera %s: frame %d cannot be decoded; skipped", self.name, sequence)
             sequence += 1
         with self._changed:
             self._running = False

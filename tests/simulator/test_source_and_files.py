@@ -90,7 +90,13 @@ def test_another_training_root_keeps_its_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--out", "x", "--species", "oak"], ["--sheet", "sheet.txt"]]
+    "arguments",
+    [
+        [],
+        ["--out", "x", "--species", "oak"],
+        ["--out", "x", "--random", "--species", "beet"],
+        ["--sheet", "sheet.txt"],
+    ],
 )
 def test_command_refuses_what_it_cannot_do(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
