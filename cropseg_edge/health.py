@@ -1,15 +1,16 @@
-"""Is a frame fit to be segmented? Unusable ones are refused, doubtful ones get a reason."""
+"""Is a frame fit to be segmented? Unusable ones are refused, doubtful ones get a status."""
 
 import numpy as np
 
 from cropseg_edge.errors import FrameError
 from cropseg_edge.frames.frame import Frame
+from cropseg_edge.mask import Status
 
 MIN_SIDE = 16
 MAX_PIXELS = 50_000_000
 
 DARK_LEVEL, BRIGHT_LEVEL = 8, 250
-MOSTLY = 0.9
+DOUBTFUL, USELESS = 0.5, 0.9
 MIN_CONTRAST = 2.0
 SAMPLES_A_SIDE = 160
 
@@ -38,24 +39,29 @@ def check_frame(frame: Frame) -> None:
         )
 
 
-def doubt(frame: Frame) -> str:
-    """Why a mask of this frame should not be trusted fully; empty when nothing is wrong.
+def judge(frame: Frame) -> tuple[Status, str]:
+    """How far a picture can be trusted, and why no further.
 
-    Looks at a grid of at most 320x320 pixels: a picture is doubtful when 90 % of its pixels are
-    black (every channel at most 8) or saturated (every channel at least 250), or when it is
-    uniform (standard deviation of the green channel under 2: less than any sensor's noise and
-    any field's texture).
+    Looks at a grid of at most 320x320 pixels. A pixel is black where every channel is at most 8,
+    saturated where every channel is at least 250. From half of the pixels on the picture is
+    DEGRADED, from 90 % on INVALID: nothing is seen there, and what is not seen must not be called
+    background. A uniform picture is INVALID, too (standard deviation of the green channel under
+    2: less than any sensor's noise and any field's texture). In 220 field photographs at most
+    3 % of the pixels are black, in simulated night and dusk at most 18 %.
     """
     image = frame.image
     step_y, step_x = (max(1, side // SAMPLES_A_SIDE) for side in image.shape[:2])
     sample = image[::step_y, ::step_x]
     green = sample[..., 1]
-    contrast = float(green.std())
     level = float(green.mean())
-    if contrast < MIN_CONTRAST and DARK_LEVEL < level < BRIGHT_LEVEL:
-        return f"uniform picture (standard deviation {contrast:.1f} of 255)"
-    if level < 64 and (share := float((sample.max(axis=2) <= DARK_LEVEL).mean())) >= MOSTLY:
-        return f"dark picture ({share:.0%} of the pixels are black)"
-    if level > 192 and (share := float((sample.min(axis=2) >= BRIGHT_LEVEL).mean())) >= MOSTLY:
-        return f"overexposed picture ({share:.0%} of the pixels are saturated)"
-    return ""
+    if level < 128 and (share := float((sample.max(axis=2) <= DARK_LEVEL).mean())) >= DOUBTFUL:
+        return _status(share), f"dark picture ({share:.0%} of the pixels are black)"
+    if level > 128 and (share := float((sample.min(axis=2) >= BRIGHT_LEVEL).mean())) >= DOUBTFUL:
+        return _status(share), f"overexposed picture ({share:.0%} of the pixels are saturated)"
+    if (contrast := float(green.std())) < MIN_CONTRAST:
+        return Status.INVALID, f"uniform picture (standard deviation {contrast:.1f} of 255)"
+    return Status.OK, ""
+
+
+def _status(share: float) -> Status:
+    return Status.INVALID if share >= USELESS else Status.DEGRADED

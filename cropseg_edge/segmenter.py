@@ -13,7 +13,7 @@ from cropseg_edge.engines.protocol import Engine
 from cropseg_edge.errors import EngineError
 from cropseg_edge.fade import decode, fade_probabilities
 from cropseg_edge.frames.frame import Frame
-from cropseg_edge.health import check_frame, doubt
+from cropseg_edge.health import check_frame, judge
 from cropseg_edge.letterbox import Letterbox
 from cropseg_edge.mask import UNKNOWN, CropMask, Status
 
@@ -54,17 +54,20 @@ class Segmenter:
         """Segment one frame.
 
         Returns:
-            The mask at the frame's size. DEGRADED where the frame is black, saturated or uniform;
-            INVALID, 255 everywhere, where the engine failed, gave a number that is not finite or
-            saturated, or says the same of every pixel of a picture that is not doubtful.
+            The mask at the frame's size. DEGRADED where half of the frame is black or saturated;
+            INVALID, 255 everywhere, where nearly all of it is or it is uniform, and where the
+            engine failed, gave a number that is not finite or saturated, or says the same of
+            every pixel.
 
         Raises:
             FrameError: the image is not uint8 [H, W, 3] or has a side under 16 pixels.
         """
         watch = _Watch()
         check_frame(frame)
-        reason = doubt(frame)
+        status, reason = judge(frame)
         watch.lap("check")
+        if status is Status.INVALID:
+            return self._invalid(frame, reason, watch)
         height, width = frame.image.shape[:2]
         tensor = self._letterbox.fill(frame.image)
         watch.lap("preprocess")
@@ -81,9 +84,8 @@ class Segmenter:
             return self._invalid(frame, str(error), watch)
         if not finite:
             return self._invalid(frame, "non-finite output of the network", watch)
-        if not reason and not np.ptp(grid, axis=(1, 2)).any():
+        if not np.ptp(grid, axis=(1, 2)).any():
             return self._invalid(frame, "constant output of the network", watch)
-        status = Status.DEGRADED if reason else Status.OK
         return self._mask(frame, labels, confidence, status, reason, watch)
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:

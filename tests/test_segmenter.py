@@ -235,13 +235,22 @@ def test_an_engine_without_a_tensor_protects_everything(bundle: Bundle) -> None:
         (np.full((60, 90, 3), 120, np.uint8), "uniform"),
     ],
 )
-def test_a_picture_of_nothing_is_degraded(
+def test_a_picture_of_nothing_protects_everything(
     bundle: Bundle, image: NDArray[np.uint8], reason: str
 ) -> None:
+    with Segmenter(bundle, threads=1) as segmenter:
+        assert_invalid(segmenter.segment(frame(image)), reason)
+
+
+@pytest.mark.parametrize(("level", "reason"), [(0, "dark"), (255, "overexposed")])
+def test_a_picture_that_is_half_lost_is_degraded(bundle: Bundle, level: int, reason: str) -> None:
+    image = picture(90, 60)
+    image[:40] = level
     with Segmenter(bundle, threads=1) as segmenter:
         mask = segmenter.segment(frame(image))
     assert mask.status is Status.DEGRADED
     assert reason in mask.reason
+    assert set(np.unique(mask.labels)) <= {0, 1, 2}
 
 
 @pytest.mark.parametrize(

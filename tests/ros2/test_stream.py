@@ -22,7 +22,7 @@ from tests.ros2.harness import NODE, picture
 if TYPE_CHECKING:
     from tests.ros2.harness import Harness
 
-OK, DEGRADED, INVALID = 0, 1, 2
+OK, INVALID = 0, 2
 PATIENT_MS = 5000  # so that a busy computer is not taken for a silent camera
 
 
@@ -108,10 +108,12 @@ def test_mask_follows_the_image_when_its_size_changes(
     assert from_mono8(mask)[size[1] // 2, size[0] // 2] == CROP
 
 
-def test_a_black_image_is_doubted_not_trusted(harness: Harness) -> None:
-    _, status = harness.send(harness.rgb(np.zeros((48, 64, 3), np.uint8)))
-    assert status.status == DEGRADED
-    assert status.reason
+def test_a_black_image_protects_everything(harness: Harness) -> None:
+    mask, status = harness.send(harness.rgb(np.zeros((48, 64, 3), np.uint8)))
+    assert status.status == INVALID
+    assert "dark" in status.reason
+    assert mask is not None
+    assert (from_mono8(mask) == 255).all()
 
 
 def test_a_stream_that_stops_is_invalid_in_time_and_recovers_with_three_frames(
