@@ -39,8 +39,9 @@ def looking_at_colour(image: Floats) -> Tensors:
     pixels = image[0] * np.array(STD)[:, None, None] + np.array(MEAN)[:, None, None]
     height, width = pixels.shape[1:]
     red, green, _ = pixels.reshape(3, height // 2, 2, width // 2, 2).mean((2, 4))
-    # an edge of half soil and half plant is a tie; nearly linear in the softmax
-    scores = np.stack([np.full_like(red, 60), green - red, red - green]) / 100
+    # an edge of half soil and half plant is a tie; the softmax takes the logarithm back
+    crop, weed = ((sign * (green - red) / 120).clip(0.005, 0.99) for sign in (1, -1))
+    scores = np.log(np.stack([(1 - crop - weed).clip(0.005), crop, weed]))
     h, w = height // 4, width // 4
     return {
         "logits": np.zeros((1, 3, h, w), np.float32),

@@ -59,6 +59,7 @@ class TrainConfig(Section):
     """One run of `python -m training train`."""
 
     size: str = "nano"
+    init: Path | None = None  # checkpoint of an earlier stage whose weights this run starts from
     steps: int = Field(ge=1)
     batch: int = Field(8, ge=1)
     seed: int = 0

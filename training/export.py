@@ -139,6 +139,7 @@ def export_bundle(
         members[record.probabilities] = array.getvalue()
         golden.append(record)
     config = TrainConfig.model_validate(yaml.safe_load(state["config"]))
+    steps = state["step"] + state.get("steps_before", 0)
     manifest = Manifest(
         name=f"cropseg-{state['size']['name']}",
         version=version,
@@ -156,8 +157,8 @@ def export_bundle(
         ),
         training=TrainingRecord(
             datasets=tuple(used_sets(config)),
-            steps=state["step"],
-            images_seen=state["step"] * config.batch,
+            steps=steps,
+            images_seen=steps * config.batch,
             code_version=__version__,
             note=note,
         ),

@@ -40,6 +40,9 @@ def train(config: TrainConfig, out: Path) -> Path:
     if checkpoint.exists():
         run.load_state(read_state(checkpoint))
         log.info("going on at step %d of %d", run.step, config.steps)
+    elif config.init is not None:
+        run.start_from(read_state(config.init))
+        log.info("starting from %s, after %d steps", config.init, run.steps_before)
     (out / "config.yaml").write_text(dump_config(config), encoding="utf-8")
 
     first, started, losses = run.step, time.monotonic(), []
@@ -82,6 +85,7 @@ class Run:
         self.average = Average.of(self.model, config.optimiser.ema)
         self.optimiser = make_optimiser(self.model, config.optimiser)
         self.step = 0
+        self.steps_before = 0  # of the stages that this run started from
 
     def state(self) -> dict[str, object]:
         """Everything that a resumed run needs."""
@@ -91,16 +95,20 @@ class Run:
             "ema": self.average.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
+            "steps_before": self.steps_before,
             "config": dump_config(self.config),
         }
 
+    def start_from(self, state: dict) -> None:
+        """Take over the averaged weights of an earlier stage; ConfigError if of another size."""
+        self._check_size(state)
+        self.model.load_state_dict(state["ema"])
+        self.average = Average.of(self.model, self.config.optimiser.ema)
+        self.steps_before = state.get("steps_before", 0) + state["step"]
+
     def load_state(self, state: dict) -> None:
         """Go on from `state()`; raises ConfigError if that is of another size or other data."""
-        if state["size"] != size_state(self.size):
-            raise ConfigError(
-                f"the checkpoint is of size {state['size']['name']} with other widths than "
-                f"{self.size.name} has here; choose another --out"
-            )
+        self._check_size(state)
         began, now = samples_of(yaml.safe_load(state["config"])), samples_of(self.config)
         if changed := [key for key in now if began.get(key) != now[key]]:
             raise ConfigError(
@@ -114,6 +122,14 @@ class Run:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ConfigError("the checkpoint's weights do not fit its size") from error
         self.step = state["step"]
+        self.steps_before = state.get("steps_before", 0)
+
+    def _check_size(self, state: dict) -> None:
+        if state["size"] != size_state(self.size):
+            raise ConfigError(
+                f"the checkpoint is of size {state['size']['name']} with other widths than "
+                f"{self.size.name} has here; choose another --out"
+            )
 
     def train_step(self, image: Tensor, sets: Tensor) -> float:
         """One optimiser step on a batch; returns the loss. A gradient that is not finite is

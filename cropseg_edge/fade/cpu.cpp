@@ -218,17 +218,19 @@ void stretch_row(const float* source, size_t plane, int channels, const int32_t*
     }
 }
 
-// One output row: mix two stretched rows, take the most probable class and its probability. Rows are
-// `stride` floats, whole blocks, so that every loop has a fixed length; `width` of them count.
+// One output row: mix two stretched rows, decide the label and its probability: class 0 where it is
+// more probable than all others together, else the most probable other. Rows are `stride` floats,
+// whole blocks, so that every loop has a fixed length; `width` of them count.
 INLINE void decide_row_loops(const float* top, const float* bottom, float part, int channels,
                              int stride, int width, uint8_t* labels, uint8_t* confidence) {
     for (int x0 = 0; x0 < width; x0 += BLOCK) {
-        float best[BLOCK];
+        float zero[BLOCK], rest[BLOCK], best[BLOCK];
         int32_t label[BLOCK], level[BLOCK];
         uint8_t bytes[2][BLOCK];
         for (int x = 0; x < BLOCK; ++x) {
-            best[x] = top[x0 + x] + part * (bottom[x0 + x] - top[x0 + x]);
-            label[x] = 0;
+            zero[x] = top[x0 + x] + part * (bottom[x0 + x] - top[x0 + x]);
+            rest[x] = best[x] = 0;
+            label[x] = 1;
         }
         for (int c = 1; c < channels; ++c) {
             const float *a = top + (size_t)c * stride + x0, *b = bottom + (size_t)c * stride + x0;
@@ -236,7 +238,12 @@ INLINE void decide_row_loops(const float* top, const float* bottom, float part, 
                 const float value = a[x] + part * (b[x] - a[x]);
                 label[x] = value > best[x] ? c : label[x];
                 best[x] = value > best[x] ? value : best[x];
+                rest[x] += value;
             }
+        }
+        for (int x = 0; x < BLOCK; ++x) {
+            label[x] = zero[x] > rest[x] ? 0 : label[x];
+            best[x] = zero[x] > rest[x] ? zero[x] : best[x];
         }
         for (int x = 0; x < BLOCK; ++x) level[x] = (int32_t)(best[x] * 255.0f + 0.5f);
         for (int x = 0; x < BLOCK; ++x) bytes[0][x] = (uint8_t)label[x];
@@ -276,7 +283,7 @@ void positions(double scale, double offset, int size, int count, int32_t* left, 
 
 extern "C" {
 
-int cropseg_abi() { return 1; }
+int cropseg_abi() { return 2; }
 
 // 0 when done, 1 when memory ran out. `guide` and `gate` are both null in the ungated form.
 int cropseg_fade(const float* logits, const float* kernels_high, const float* kernels_low,

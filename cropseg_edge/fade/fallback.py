@@ -82,6 +82,8 @@ def decode(
         rows = slice(y, y + band)
         upper = wide[:, top[rows]]
         mixed = upper + y_part[rows, None] * (wide[:, bottom[rows]] - upper)
-        labels[rows] = mixed.argmax(axis=0)
-        confidence[rows] = (mixed.max(axis=0) * 255 + np.float32(0.5)).astype(np.uint8)
+        background = mixed[0] > mixed[1:].sum(axis=0)
+        labels[rows] = np.where(background, 0, 1 + mixed[1:].argmax(axis=0))
+        best = np.where(background, mixed[0], mixed[1:].max(axis=0))
+        confidence[rows] = (best * 255 + np.float32(0.5)).astype(np.uint8)
     return True

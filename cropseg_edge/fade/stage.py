@@ -96,11 +96,15 @@ def fade_probabilities(
 def decode(probabilities: Floats, affine: Affine, height: int, width: int) -> Decoded:
     """Labels and confidence of a frame from class probabilities.
 
+    Vegetation is decided first: a pixel is background (0) only where that is more probable than
+    all other classes together. Otherwise it gets the most probable of the others, however they
+    share what is left: a plant of uncertain kind is still a plant.
+
     The probabilities are sampled bilinearly at the centre of every pixel of the frame, clamped at
     the grid's borders; no probability of the frame is looked at before all are known to be finite.
 
     Args:
-        probabilities: float32 [C, h, w], contiguous, 0 to 1.
+        probabilities: float32 [C, h, w], contiguous, 0 to 1; C at least 2.
         affine: from the frame's pixels to the grid.
         height: rows of the frame.
         width: columns of the frame.

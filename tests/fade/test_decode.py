@@ -44,16 +44,39 @@ def test_every_pixel_is_the_bilinear_sample(grid: tuple[int, int], size: tuple[i
     for y in range(size[0]):
         for x in range(size[1]):
             expected = sample(p, affine, y, x)
-            best = expected.max()
-            assert expected[labels[y, x]] == pytest.approx(best, abs=1e-5)
-            assert abs(confidence[y, x] - best * 255) <= 0.51
+            label, plants = labels[y, x], expected[1:].sum()
+            if label == 0:
+                assert expected[0] > plants - 1e-5
+            else:
+                assert plants > expected[0] - 1e-5
+                assert expected[label] == pytest.approx(expected[1:].max(), abs=1e-5)
+            assert abs(confidence[y, x] - expected[label] * 255) <= 0.51
 
 
 def test_identity_keeps_every_label() -> None:
     p = random_probabilities(40, 70)
     labels, confidence, _ = decode(p, Affine(1, 0, 1, 0), 40, 70)
-    assert (labels == p.argmax(0)).all()
-    assert np.abs(confidence - p.max(0) * 255).max() <= 0.51
+    expected = np.where(p[0] > p[1] + p[2], 0, 1 + p[1:].argmax(0))
+    assert (labels == expected).all()
+    chosen = np.take_along_axis(p, expected[None], 0)[0]
+    assert np.abs(confidence - chosen * 255).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "label"),
+    [
+        ((0.4, 0.35, 0.25), 1),
+        ((0.45, 0.2, 0.35), 2),
+        ((0.6, 0.3, 0.1), 0),
+        ((0.5, 0.25, 0.25), 1),
+        ((0, 0, 0), 1),
+    ],
+)
+def test_a_plant_of_uncertain_kind_is_a_plant(probabilities: tuple[float, ...], label: int) -> None:
+    p = np.array(probabilities, np.float32).reshape(3, 1, 1).repeat(2, 1).repeat(2, 2)
+    labels, confidence, _ = decode(np.ascontiguousarray(p), Affine(1, 0, 1, 0), 20, 20)
+    assert (labels == label).all()
+    assert np.abs(confidence - probabilities[label] * 255).max() <= 0.51
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.5, 1.5])

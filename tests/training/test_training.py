@@ -69,6 +69,15 @@ def test_a_killed_run_goes_on_exactly(config_file, tmp_path):
     assert len(losses[0]) == 3
 
 
+def test_a_second_stage_starts_from_the_first_ones_weights(config_file, tmp_path):
+    first = train(load_config(config_file, ("steps=2",)), tmp_path / "first")
+    frozen = ("steps=1", f"init={first}", "optimiser.lr=1e-12")
+    second = read_state(train(load_config(config_file, frozen), tmp_path / "second"))
+    assert (second["step"], second["steps_before"]) == (1, 2)
+    weights = read_state(first)["ema"]["classifier.weight"]
+    torch.testing.assert_close(second["model"]["classifier.weight"], weights, atol=1e-9, rtol=0)
+
+
 def test_a_checkpoint_gives_the_averaged_network(config_file, tmp_path):
     path = train(load_config(config_file), tmp_path / "run")
     model, state = load_model(path)
