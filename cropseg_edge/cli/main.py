@@ -1,6 +1,5 @@
 """The `cropseg` command: finds the subcommand, turns this package's errors into exit code 2."""
 
-import importlib
 import logging
 import os
 import sys
@@ -10,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from cropseg_edge import __version__
+from cropseg_edge.cli.lazy import LazyGroup
 from cropseg_edge.errors import CropSegError
 
 USAGE_ERROR, INTERRUPTED = 2, 130
@@ -23,23 +23,9 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of all commands, in the order of a first use."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, or None."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="cropseg")
 def cli() -> None:
     """Segment crops and weeds in camera frames of a field robot.

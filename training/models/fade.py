@@ -39,11 +39,13 @@ def reassemble(features: Tensor, kernels: Tensor) -> Tensor:
     Returns:
         [B, C, 2h, 2w].
     """
-    b, c, h, w = features.shape
+    h, w = features.shape[-2:]
     k = round(kernels.shape[1] ** 0.5)
-    windows = F.unfold(features, k, padding=k // 2).view(b, c, k * k, h, 1, w, 1)
-    cells = kernels.view(b, 1, k * k, h, 2, w, 2)
-    return (windows * cells).sum(2).view(b, c, 2 * h, 2 * w)
+    padded = F.pad(features, [k // 2] * 4)
+    cells = F.pixel_unshuffle(kernels, 2).unflatten(1, (k * k, 1, 4)).unbind(1)
+    windows = [padded[:, :, None, y : y + h, x : x + w] for y in range(k) for x in range(k)]
+    output = sum(window * cell for window, cell in zip(windows, cells, strict=True))
+    return F.pixel_shuffle(output.flatten(1, 2), 2)
 
 
 def fade(inputs: FadeInputs) -> Tensor:

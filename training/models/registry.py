@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from training.models.adapter import ViTAdapter
 from training.models.fade import FadeUpsampler
-from training.models.segmenter import CropSegmenter, FpnDecoder
+from training.models.segmenter import CropSegmenter, DetailBlock, FpnDecoder
 from training.models.vit import VisionTransformer
 
 
@@ -14,6 +14,7 @@ class ModelSize:
 
     `groups` are the trunk's blocks of each interaction, (first, last), last included. `fade_steps`
     puts FADE into the decoder's x2 steps, too; the last one, on the logits, is always FADE.
+    `detail` shows the decoder's features to the stem's map before that last FADE.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ModelSize:
     fade_steps: bool = True
     lite: bool = False
     compressed: int = 64
+    detail: bool = False
     grid: tuple[int, int] = (32, 32)
 
 
@@ -45,7 +47,7 @@ SIZES = {
             depth=8,
             heads=2,
             groups=((0, 1), (2, 3), (4, 5), (6, 7)),
-            stem=24,
+            stem=32,
             adapter_heads=4,
             decoder_width=48,
             value_ratio=0.5,
@@ -53,6 +55,7 @@ SIZES = {
             drop_path=0.05,
             fade_steps=False,
             lite=True,
+            detail=True,
             grid=(30, 40),
         ),
         ModelSize(
@@ -95,7 +98,8 @@ def build(size: str | ModelSize) -> CropSegmenter:
     )
     decoder = FpnDecoder(s.width, s.decoder_width, fade_steps=s.fade_steps, lite=s.lite)
     upsampler = FadeUpsampler(s.stem, s.decoder_width, s.compressed, lite=s.lite, output_channels=3)
-    return CropSegmenter(backbone, decoder, upsampler, s.decoder_width)
+    detail = DetailBlock(s.stem, s.decoder_width) if s.detail else None
+    return CropSegmenter(backbone, decoder, upsampler, s.decoder_width, detail)
 
 
 def describe(size: ModelSize) -> dict[str, object]:

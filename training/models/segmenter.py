@@ -30,6 +30,26 @@ class FpnDecoder(nn.Module):
         return self.fuse(top)
 
 
+class DetailBlock(nn.Module):
+    """The stem's map, told by the decoder what it shows: stem + BN(conv3x3(ReLU(stem + up(D)))).
+
+    A few convolutions at stride 2 know colour but not meaning; FADE's kernels and guide, which draw
+    thin leaves, need both. The block starts as the identity.
+    """
+
+    def __init__(self, stem: int, decoder_width: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(decoder_width, stem, 1, bias=False)
+        self.conv = nn.Conv2d(stem, stem, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(stem)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, stem: Tensor, decoded: Tensor) -> Tensor:
+        """[B, stem, H/2, W/2] from the stem's map and the decoder's [B, width, H/4, W/4]."""
+        context = bilinear_like(self.project(decoded), stem.shape[-2:])
+        return stem + self.norm(self.conv((stem + context).relu()))
+
+
 class CropSegmenter(nn.Module):
     """Image in, class logits at stride 2 out.
 
@@ -43,12 +63,14 @@ class CropSegmenter(nn.Module):
         decoder: FpnDecoder,
         upsampler: FadeUpsampler,
         decoder_width: int,
+        detail: DetailBlock | None = None,
         classes: int = 3,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder
+        self.detail = detail
         self.upsampler = upsampler
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(decoder_width, classes, 1)
@@ -57,6 +79,8 @@ class CropSegmenter(nn.Module):
         """FADE's inputs: logits at stride 4, kernels at strides 2 and 4, guide and gate."""
         stem, features = self.backbone(image)
         decoded = self.dropout(self.decoder(features))
+        if self.detail is not None:
+            stem = self.detail(stem, decoded)
         return self.upsampler.predict(stem, decoded, self.classifier(decoded))
 
     def forward(self, image: Tensor) -> Tensor:

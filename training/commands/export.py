@@ -1,0 +1,31 @@
+"""`export`: checkpoint in, bundle out."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The bundle to write.")
+@click.option("--width", default=640, show_default=True, help="Network input, pixels.")
+@click.option("--height", default=480, show_default=True, help="Network input, pixels.")
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path),
+    help="JSON of `cropseg eval --json`, to go into the manifest.",
+)
+@click.option("--note", default="", help="What else should be known of the training.")
+def export(
+    checkpoint: Path, out: Path, width: int, height: int, metrics: Path | None, note: str
+) -> None:
+    """Write a checkpoint as a bundle; refuses if ONNX Runtime and PyTorch disagree.
+
+    \b
+    Example:
+      python -m training export runs/nano/last.pt --out nano.cropseg
+    """
+    from training.export import export_bundle
+
+    bundle = export_bundle(checkpoint, out, width=width, height=height, metrics=metrics, note=note)
+    click.echo(f"{out}  sha256 {bundle.sha256}")
