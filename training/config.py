@@ -1,7 +1,7 @@
 """The configuration of a training run: typed, with defaults, unknown keys refused."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -72,8 +72,15 @@ class TrainConfig(Section):
     optimiser: OptimiserConfig = OptimiserConfig()
 
 
-def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
-    """Read a YAML file; `overrides` are `key.key=value` and win.
+Config = TypeVar("Config", bound=Section)
+
+
+def load_config(
+    path: Path,
+    overrides: tuple[str, ...] = (),
+    kind: type[Config] = TrainConfig,  # type: ignore[assignment]
+) -> Config:
+    """Read a YAML file as a `kind`; `overrides` are `key.key=value` and win.
 
     Raises:
         ConfigError: unreadable, unknown key, wrong type or out of range; names the key.
@@ -98,13 +105,13 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
         except (AttributeError, TypeError, yaml.YAMLError) as error:
             raise ConfigError(f"--set {override}: no such section, or no YAML value") from error
     try:
-        return TrainConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {key}: {first['msg']} (got {first['input']!r})") from error
 
 
-def dump_config(config: TrainConfig) -> str:
+def dump_config(config: Section) -> str:
     """The effective configuration as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
