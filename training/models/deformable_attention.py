@@ -106,7 +106,11 @@ class DeformableAttention(nn.Module):
         heads, levels, points = self.heads, self.levels, self.points
         values = self.value(value)
         depth = values.shape[-1] // heads
-        offsets = self.offsets(query).view(b, q, heads, levels, points, 2)
+        # Pixels of each level to [-1, 1]: on the small weights, not on every query's offsets.
+        pixel = query.new_tensor([[2 / w, 2 / h] for h, w in shapes]).view(1, levels, 1, 2)
+        pixel = pixel.expand(heads, levels, points, 2).reshape(-1)
+        offsets = F.linear(query, self.offsets.weight * pixel[:, None], self.offsets.bias * pixel)
+        offsets = offsets.view(b, q, heads, levels, points, 2)
         weights = self.weights(query).view(b, q, heads, levels * points).softmax(-1)
         weights = weights.transpose(1, 2).reshape(b * heads, 1, q, levels * points)
         sample = sample_gather if self.gather else sample_grid
@@ -114,8 +118,7 @@ class DeformableAttention(nn.Module):
         for level, (chunk, (h, w)) in enumerate(
             zip(values.split([h * w for h, w in shapes], 1), shapes, strict=True)
         ):
-            pixel = offsets.new_tensor([2 / w, 2 / h])
-            where = reference[:, :, None] + offsets[:, :, :, level] * pixel  # [B, Q, heads, P, 2]
+            where = reference[:, :, None] + offsets[:, :, :, level]  # [B, Q, heads, P, 2]
             where = where.transpose(1, 2).reshape(b * heads, q, points, 2)
             maps = chunk.transpose(1, 2).reshape(b * heads, depth, h, w)
             sampled.append(sample(maps, where))
