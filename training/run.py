@@ -1,8 +1,8 @@
 """What changes while a network is trained, and one step of it; other ways to train build on it.
 
 A subclass that trains otherwise overrides `batches` (what is seen), `loss` (what is asked) and,
-where it carries more than the network (an EMA teacher), `after_step`, `extra_state` and
-`load_extra_state`; `training.train.train(config, out, MyRun)` does the rest.
+where it carries more than the network (an EMA teacher), `after_step`, `figures`, `extra_state`
+and `load_extra_state`; `training.train.train(config, out, MyRun)` does the rest.
 """
 
 import logging
@@ -108,6 +108,10 @@ class Run:
 
     def after_step(self) -> None:
         """Called after each step that changed the weights, before `self.step` counts it."""
+
+    def figures(self) -> dict[str, object]:
+        """What a subclass adds to each line of the log; the same keys every time."""
+        return {}
 
     def extra_state(self) -> dict[str, Any]:
         """What a subclass adds to the checkpoint: tensors and plain values."""

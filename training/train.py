@@ -3,6 +3,7 @@
 import csv
 import logging
 import time
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -16,8 +17,18 @@ log = logging.getLogger("training")
 LOG_FIELDS = ("step", "loss", "lr", "seconds", "vegetation_miou", "crop_miou")
 
 
-def train(config: TrainConfig, out: Path, kind: type[Run] = Run) -> Path:
-    """Train, or go on where `out/last.pt` stands; returns the checkpoint's path.
+def train(config: TrainConfig, out: Path, kind: Callable[[TrainConfig], Run] = Run) -> Path:
+    """Train to the end; returns the checkpoint's path. See `training_steps`."""
+    for _ in training_steps(config, out, kind):
+        pass
+    return out / "last.pt"
+
+
+def training_steps(
+    config: TrainConfig, out: Path, kind: Callable[[TrainConfig], Run] = Run
+) -> Iterator[Run]:
+    """Train, or go on where `out/last.pt` stands; yields the run before the first step and after
+    each one, so that several runs can go on side by side.
 
     `kind` says how: the run is `kind(config)`.
 
@@ -40,12 +51,14 @@ def train(config: TrainConfig, out: Path, kind: type[Run] = Run) -> Path:
         log.info("starting from %s, after %d steps", config.init, run.steps_before)
     (out / "config.yaml").write_text(dump_config(config), encoding="utf-8")
 
+    yield run
     first, started, losses = run.step, time.monotonic(), []
     with (out / "log.csv").open("a+", newline="", encoding="utf-8") as file:
-        writer = resume_log(file, run.step)
+        writer = resume_log(file, run.step, (*LOG_FIELDS, *run.figures()))
         for batch in run.batches():
             losses.append(run.train_step(batch))
             if run.step % config.save_every and run.step != config.steps:
+                yield run
                 continue
             seconds = (time.monotonic() - started) / (run.step - first)
             row: dict[str, object] = {
@@ -53,7 +66,7 @@ def train(config: TrainConfig, out: Path, kind: type[Run] = Run) -> Path:
                 "loss": f"{sum(losses) / len(losses):.4f}",
                 "lr": f"{learning_rate(run.step - 1, config.steps, config.optimiser):.2e}",
                 "seconds": f"{seconds:.3f}",
-            }
+            } | run.figures()
             losses = []
             if validation and (run.step % config.validate_every == 0 or run.step == config.steps):
                 figures = validate(run.average.model, validation, config.data.frame)
@@ -64,16 +77,18 @@ def train(config: TrainConfig, out: Path, kind: type[Run] = Run) -> Path:
             minutes = (config.steps - run.step) * seconds / 60
             figures_text = " ".join(f"{key} {value}" for key, value in row.items())
             log.info("%s of %d, %.0f min left", figures_text, config.steps, minutes)
-    return checkpoint
+            yield run
 
 
-def resume_log(file: TextIO, step: int) -> "csv.DictWriter[str]":
+def resume_log(
+    file: TextIO, step: int, fields: Collection[str] = LOG_FIELDS
+) -> "csv.DictWriter[str]":
     """A writer at the end of a CSV log, after rows past `step` (of a killed run) are dropped."""
     file.seek(0)
     rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
     file.seek(0)
     file.truncate()
-    writer = csv.DictWriter(file, LOG_FIELDS)
+    writer = csv.DictWriter(file, fields)
     writer.writeheader()
     writer.writerows(rows)
     return writer
