@@ -23,3 +23,7 @@ class ParityError(CropSegError):
 
 class ConfigError(CropSegError):
     """A configuration value is unknown, of the wrong type or out of range."""
+
+
+class StorageError(CropSegError):
+    """A file cannot be written: the disk is full, or the folder is missing or not writable."""

@@ -1,5 +1,6 @@
 """Checkpoints: everything that a run needs to go on, in one file that is never half-written."""
 
+import contextlib
 import copy
 import os
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cropseg_edge.errors import ConfigError
+from cropseg_edge.errors import ConfigError, StorageError
 from training.models.registry import ModelSize, build, describe
 from training.models.segmenter import CropSegmenter
 
@@ -17,13 +18,28 @@ STATE_KEYS = {"size", "model", "ema", "optimiser", "step", "config"}
 
 
 def save_atomically(path: Path, state: dict[str, Any]) -> None:
-    """Write to a temporary name, flush to disk, rename."""
+    """Write to a temporary name, flush to disk, rename: `path` is the old state or the new one.
+
+    Raises:
+        StorageError: the disk is full or the folder not writable; what `path` held is still there.
+    """
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer turns OSError into RuntimeError
+        cause = error if isinstance(error, OSError) else error.__context__
+        reason = getattr(cause, "strerror", None) or str(error).splitlines()[0]
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        kept = "the one saved before is intact" if path.exists() else "nothing was saved before"
+        raise StorageError(
+            f"{path}: the checkpoint of step {state.get('step')} cannot be written ({reason}); "
+            f"{kept}; make room and start the same command again"
+        ) from error
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -52,19 +68,32 @@ def load_model(path: Path) -> tuple[CropSegmenter, dict[str, Any]]:
     """
     state = read_state(path)
     try:
-        size = dict(state["size"])
-        size["groups"] = tuple(tuple(group) for group in size["groups"])
-        size["grid"] = tuple(size["grid"])
-        model = build(ModelSize(**size))
+        model = build(size_of(state))
         model.load_state_dict(state["ema"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{path}: its weights do not fit its size; train it again") from error
+        raise ConfigError(
+            f"{path}: its weights do not fit its size ({misfit(error)}); train it again"
+        ) from error
     return model.eval(), state
 
 
 def size_state(size: ModelSize) -> dict[str, object]:
     """The size as the checkpoint stores it."""
     return describe(size)
+
+
+def size_of(state: dict[str, Any]) -> ModelSize:
+    """The size that a checkpoint is of; TypeError, KeyError or ValueError if it is none."""
+    size = dict(state["size"])
+    size["groups"] = tuple(tuple(group) for group in size["groups"])
+    size["grid"] = tuple(size["grid"])
+    return ModelSize(**size)
+
+
+def misfit(error: Exception) -> str:
+    """The gist of what torch says where weights do not fit: its second line names the keys."""
+    lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+    return lines[min(1, len(lines) - 1)][:200]
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The configuration of a training run: typed, with defaults, unknown keys refused."""
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +19,7 @@ class DataConfig(Section):
     """Where pictures come from and how often each set is drawn.
 
     `weights` are relative and name every set that is used. `roots` are folders with `splits.csv`
-    and `datasets.yaml`; the first one that has a set is where it is read.
+    and `datasets.yaml`, or shards of such; the first one that has a set is where it is read.
     """
 
     roots: list[Path]
@@ -29,6 +29,7 @@ class DataConfig(Section):
     crop: int = Field(320, ge=64, multiple_of=32)
     frame: tuple[int, int] = (640, 480)  # width, height that a picture is fitted into: scale 1
     workers: int = Field(1, ge=0)
+    cache: float = Field(4.0, ge=0)  # GB of decoded pictures that each worker keeps
 
 
 class AugmentationConfig(Section):
@@ -45,25 +46,42 @@ class AugmentationConfig(Section):
 
 
 class OptimiserConfig(Section):
-    """AdamW, linear warm-up, constant, then linear decay to zero over the last part."""
+    """AdamW, linear warm-up, then one of the schedules of `training.optimiser.learning_rate`."""
 
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup: int = Field(300, ge=0)
-    decay: float = Field(0.4, ge=0, le=1)  # share of the steps that decay
+    schedule: Literal["constant-linear", "cosine", "poly"] = "constant-linear"
+    decay: float = Field(0.4, ge=0, le=1)  # constant-linear: share of the steps that decay
+    power: float = Field(1.0, gt=0)  # poly
+    layer_decay: float = Field(1.0, gt=0, le=1)  # rate of a trunk layer relative to the next one
     clip: float = Field(1.0, gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
 
 
 class TrainConfig(Section):
-    """One run of `python -m training train`."""
+    """One run of `python -m training train`.
+
+    `batch` is what one optimiser step sees, over all processes and accumulated parts together, so
+    that the samples of a step do not depend on how many machines there are.
+    """
 
     size: str = "nano"
+    drop_path: float | None = Field(None, ge=0, lt=1)  # instead of the size's own
     init: Path | None = None  # checkpoint of an earlier stage whose weights this run starts from
+    trunk: Path | None = (
+        None  # weights of a plain ViT to start from; see training.models.pretrained
+    )
     steps: int = Field(ge=1)
     batch: int = Field(8, ge=1)
+    accumulate: int = Field(1, ge=1)  # parts that a process takes its share of the batch in
     seed: int = 0
-    precision: str = Field("bf16", pattern="^(fp32|bf16)$")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # how torchrun's processes share the work
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    channels_last: bool = True
+    checkpointing: bool = False  # compute activations again in the backward pass: less memory
+    compile: bool = False
     dice: float = Field(0.5, ge=0)
     save_every: int = Field(100, ge=1)
     validate_every: int = Field(500, ge=1)

@@ -7,60 +7,118 @@ and `load_extra_state`; `training.train.train(config, out, MyRun)` does the rest
 
 import logging
 from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 import yaml
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.utils._pytree import tree_map
+from torch.utils.checkpoint import checkpoint
 
 from cropseg_edge.errors import ConfigError
-from training.checkpoint import Average, size_state
+from training.checkpoint import Average, misfit, size_of, size_state
 from training.config import TrainConfig, dump_config
 from training.data.batches import batches
+from training.distributed import join, replicate, shard, sharded_like, whole
 from training.losses import partial_cross_entropy, set_dice
 from training.models.fade import bilinear_like
 from training.models.registry import SIZES, build
-from training.optimiser import learning_rate, make_optimiser
+from training.optimiser import learning_rate, make_optimiser, set_rate
 
 log = logging.getLogger("training")
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Run:
-    """What changes while a network is trained: weights, their average, optimiser, step."""
+    """What changes while a network is trained: weights, their average, optimiser, step.
+
+    Attributes:
+        model: the bare network; `average` the moving average of its weights.
+        workers: this process among those that train the same network.
+        losses: of the steps since the last line of the log.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
-        torch.manual_seed(config.seed)
         self.config = config
         if config.size not in SIZES:
             raise ConfigError(f"size must be one of {', '.join(SIZES)}; got {config.size!r}")
         self.size = SIZES[config.size]
-        self.model = build(self.size).to(memory_format=torch.channels_last)
+        if config.drop_path is not None:
+            self.size = replace(self.size, drop_path=config.drop_path)
+        self.workers = join(config.device)
+        if config.batch % (self.workers.world * config.accumulate):
+            raise ConfigError(
+                f"batch {config.batch} cannot be shared by {self.workers.world} processes in "
+                f"{config.accumulate} parts each; choose a multiple"
+            )
+        self.device = self.workers.device
+        torch.manual_seed(config.seed)
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.model = build(self.size).to(self.device, memory_format=layout)
         self.average = Average.of(self.model, config.optimiser.ema)
+        self._replicated = self._prepare()
         self.optimiser = make_optimiser(self.model, config.optimiser)
+        enabled = config.precision == "fp16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=enabled)
+        self.losses: list[float] = []
         self.step = 0
         self.steps_before = 0  # of the stages that this run started from
 
-    def state(self) -> dict[str, object]:
-        """Everything that a resumed run needs."""
+    def _prepare(self) -> nn.Module:
+        """The network as training calls it: recomputing, compiled, shared by the processes."""
+        config, backbone = self.config, self.model.backbone
+        if config.parallel == "fsdp":
+            if config.precision == "fp16":
+                raise ConfigError("precision fp16 does not go with parallel: fsdp; use bf16")
+            shard(self.model)
+            shard(self.average.model)
+            torch.distributed.fsdp.register_fsdp_forward_method(self.model, "predict")
+        if config.checkpointing:
+            for block in (*backbone.vit.blocks, *backbone.injectors, *backbone.extractors):
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        if self.workers.world > 1 and self.device.type == "cuda":
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        if config.compile:
+            self.model.compile()
+        return replicate(self.model, self.workers)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs; the same for any number of processes, all of which
+        must call this."""
         return {
             "size": size_state(self.size),
-            "model": self.model.state_dict(),
-            "ema": self.average.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "model": whole(self.model.state_dict()),
+            "ema": whole(self.average.model.state_dict()),
+            "optimiser": whole(self.optimiser.state_dict()),
+            "scaler": self.scaler.state_dict(),
             "step": self.step,
             "steps_before": self.steps_before,
+            "losses": self.losses,
             "config": dump_config(self.config),
-            "extra": self.extra_state(),
+            "extra": whole(self.extra_state()),
         }
 
-    def start_from(self, state: dict) -> None:
+    def start_from(self, state: dict[str, Any]) -> None:
         """Take over the averaged weights of an earlier stage; ConfigError if of another size."""
         self._check_size(state)
-        self.model.load_state_dict(state["ema"])
-        self.average = Average.of(self.model, self.config.optimiser.ema)
+        self.start_from_weights(state["ema"])
         self.steps_before = state.get("steps_before", 0) + state["step"]
 
-    def load_state(self, state: dict) -> None:
+    def start_from_weights(self, weights: dict[str, Tensor]) -> None:
+        """Put whole weights into the network and its average; ConfigError where they do not fit."""
+        try:
+            for model in (self.model, self.average.model):
+                fill(model, weights)
+        except (KeyError, RuntimeError) as error:
+            raise ConfigError(
+                f"the weights do not fit size {self.size.name}: {misfit(error)}"
+            ) from error
+
+    def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state()`; raises ConfigError if that is of another size or other data."""
         self._check_size(state)
         began, now = samples_of(yaml.safe_load(state["config"])), samples_of(self.config)
@@ -70,35 +128,62 @@ class Run:
                 "what it has seen could no longer be told; choose another --out"
             )
         try:
-            self.model.load_state_dict(state["model"])
-            self.average.model.load_state_dict(state["ema"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            fill(self.model, state["model"])
+            fill(self.average.model, state["ema"])
+            self._fill_optimiser(state["optimiser"])
+            self.scaler.load_state_dict(state.get("scaler") or self.scaler.state_dict())
             self.load_extra_state(state.get("extra", {}))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError("the checkpoint's weights do not fit its size") from error
+            raise ConfigError(
+                f"the checkpoint's weights do not fit its size: {misfit(error)}"
+            ) from error
         self.step = state["step"]
         self.steps_before = state.get("steps_before", 0)
+        self.losses = list(state.get("losses", []))
 
-    def _check_size(self, state: dict) -> None:
-        if state["size"] != size_state(self.size):
+    def _fill_optimiser(self, state: dict[str, Any]) -> None:
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        moments = {
+            index: {
+                key: sharded_like(value, parameters[index]) if value.dim() else value
+                for key, value in entry.items()
+            }
+            for index, entry in state["state"].items()
+        }
+        self.optimiser.load_state_dict({**state, "state": moments})
+
+    def _check_size(self, state: dict[str, Any]) -> None:
+        try:
+            same = replace(size_of(state), drop_path=self.size.drop_path) == self.size
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError("the checkpoint's size is not understood; is it newer?") from error
+        if not same:
             raise ConfigError(
                 f"the checkpoint is of size {state['size']['name']} with other widths than "
                 f"{self.size.name} has here; choose another --out"
             )
 
     def batches(self) -> Iterable[Any]:
-        """What the remaining steps see, from `self.step` on, one item a step.
+        """What this process sees in the remaining steps, from `self.step` on, one item a step:
+        tensors in tuples, lists or dictionaries, the first dimension a multiple of `accumulate`.
 
         Item i must be a function of the configuration and i alone, or a resumed run differs.
         """
-        return batches(self.config, self.step)
+        return batches(self.config, self.step, self.workers)
+
+    def call(self, method: str, *inputs: Tensor) -> Any:
+        """`model.method(*inputs)` in training, under the configured precision, such that the
+        processes' gradients meet. Losses must call the network so, or through `predict`."""
+        dtype = AUTOCAST.get(self.config.precision)
+        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        inputs = tuple(x.contiguous(memory_format=layout) if x.dim() == 4 else x for x in inputs)
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            return self._replicated(method, *inputs)
 
     def predict(self, image: Tensor) -> Tensor:
         """Logits of the network in training, float32 [B, classes, H, W], for float32 [B, 3, H, W]
-        RGB normalised; under the configured precision."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16"):
-            logits = self.model(image.to(memory_format=torch.channels_last))
-        return bilinear_like(logits.float(), image.shape[-2:])
+        RGB normalised."""
+        return bilinear_like(self.call("forward", image).float(), image.shape[-2:])
 
     def loss(self, batch: Any) -> Tensor:
         """The scalar to be minimised, for one item of `batches`: here, crops and class sets."""
@@ -121,25 +206,54 @@ class Run:
         """Take `extra_state` back; ({} from a checkpoint of a plain run)."""
 
     def train_step(self, batch: Any) -> float:
-        """One optimiser step on a batch; returns the loss. A gradient that is not finite is
-        left out with a warning."""
+        """One optimiser step on an item of `batches`; returns the loss, averaged over processes.
+        A gradient that is not finite is left out with a warning."""
         config = self.config
         self.model.train()
-        torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout survives a resume
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, config.steps, config.optimiser)
-        loss = self.loss(batch)
+        seed = config.seed * 1_000_003 + self.step + self.workers.rank * 1_000_000_000_039
+        torch.manual_seed(seed)  # dropout survives a resume
+        set_rate(self.optimiser, learning_rate(self.step, config.steps, config.optimiser))
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        total = torch.zeros((), device=self.device)
+        for number in range(config.accumulate):
+            part = tree_map(partial(self._part, number=number), batch)
+            with self._exchange(last=number == config.accumulate - 1):
+                loss = self.loss(part) / config.accumulate
+                self.scaler.scale(loss).backward()
+            total += loss.detach()
+        self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.clip)
-        if torch.isfinite(norm):
-            self.optimiser.step()
+        if torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
+            self.scaler.step(self.optimiser)
+            self.workers.average_buffers(self.model)
             self.average.update(self.model, self.step)
             self.after_step()
         else:
             log.warning("step %d: gradient is not finite, step left out", self.step)
+        self.scaler.update()
         self.step += 1
-        return loss.item()
+        return self.workers.mean(total).item()
+
+    def _part(self, value: Any, number: int) -> Any:
+        """Part `number` of a tensor's first dimension, on the device; other values as they are."""
+        if not isinstance(value, Tensor):
+            return value
+        parts = value.chunk(self.config.accumulate) if value.dim() else [value] * (number + 1)
+        return parts[number].to(self.device, non_blocking=True)
+
+    def _exchange(self, last: bool) -> Any:
+        """DDP exchanges gradients with the last part only."""
+        wrapped = self._replicated
+        waits = not last and isinstance(wrapped, nn.parallel.DistributedDataParallel)
+        return wrapped.no_sync() if waits else nullcontext()
+
+
+def fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy whole weights into a network, sharded or not; RuntimeError names keys that differ."""
+    own = model.state_dict()
+    model.load_state_dict(
+        {k: sharded_like(v, own[k]) if k in own else v for k, v in weights.items()}
+    )
 
 
 def samples_of(config: TrainConfig | dict[str, Any]) -> dict[str, object]:

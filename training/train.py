@@ -1,14 +1,17 @@
 """One training run: configuration in, checkpoint and log out; killed and restarted, it goes on."""
 
 import csv
+import io
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
 
+from cropseg_edge.errors import ConfigError, CropSegError, StorageError
+from cropseg_edge.files import write_atomically
 from training.checkpoint import read_state, save_atomically
 from training.config import TrainConfig, dump_config
+from training.data.batches import gist
 from training.optimiser import learning_rate
 from training.run import Run
 from training.validation import validate, validation_pictures
@@ -40,55 +43,89 @@ def training_steps(
         FrameError: a data set is missing or unreadable.
     """
     validation = list(validation_pictures(config))
-    out.mkdir(parents=True, exist_ok=True)
     run = kind(config)
+    if run.workers.first:
+        out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "last.pt"
-    if checkpoint.exists():
-        run.load_state(read_state(checkpoint))
-        log.info("going on at step %d of %d", run.step, config.steps)
-    elif config.init is not None:
-        run.start_from(read_state(config.init))
-        log.info("starting from %s, after %d steps", config.init, run.steps_before)
-    (out / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-
+    begin(run, checkpoint)
+    if run.workers.first:
+        write_atomically(out / "config.yaml", dump_config(config).encode())
+        rows = logged(out / "log.csv", run.step)
     yield run
-    first, started, losses = run.step, time.monotonic(), []
-    with (out / "log.csv").open("a+", newline="", encoding="utf-8") as file:
-        writer = resume_log(file, run.step, (*LOG_FIELDS, *run.figures()))
-        for batch in run.batches():
-            losses.append(run.train_step(batch))
-            if run.step % config.save_every and run.step != config.steps:
-                yield run
-                continue
-            seconds = (time.monotonic() - started) / (run.step - first)
-            row: dict[str, object] = {
-                "step": run.step,
-                "loss": f"{sum(losses) / len(losses):.4f}",
-                "lr": f"{learning_rate(run.step - 1, config.steps, config.optimiser):.2e}",
-                "seconds": f"{seconds:.3f}",
-            } | run.figures()
-            losses = []
-            if validation and (run.step % config.validate_every == 0 or run.step == config.steps):
-                figures = validate(run.average.model, validation, config.data.frame)
-                row |= {"vegetation_miou": f"{figures[0]:.2f}", "crop_miou": f"{figures[1]:.2f}"}
-            writer.writerow(row)
-            file.flush()
-            save_atomically(checkpoint, run.state())
-            minutes = (config.steps - run.step) * seconds / 60
-            figures_text = " ".join(f"{key} {value}" for key, value in row.items())
-            log.info("%s of %d, %.0f min left", figures_text, config.steps, minutes)
+    first, started, stream = run.step, time.monotonic(), iter(run.batches())
+    while run.step < config.steps:
+        try:
+            batch = next(stream)
+        except CropSegError as error:
+            save(run, checkpoint)
+            raise type(error)(
+                f"{gist(error)}; step {run.step} is saved: repair or remove it and start the same "
+                "command again"
+            ) from error
+        run.losses.append(run.train_step(batch))
+        if run.step % config.save_every and run.step != config.steps:
             yield run
+            continue
+        seconds = (time.monotonic() - started) / (run.step - first)
+        row: dict[str, object] = {
+            "step": run.step,
+            "loss": f"{sum(run.losses) / len(run.losses):.4f}",
+            "lr": f"{learning_rate(run.step - 1, config.steps, config.optimiser):.2e}",
+            "seconds": f"{seconds:.3f}",
+        } | run.figures()
+        run.losses = []
+        if validation and (run.step % config.validate_every == 0 or run.step == config.steps):
+            figures = validate(run.average.model, validation, config.data.frame)
+            row |= {"vegetation_miou": f"{figures[0]:.2f}", "crop_miou": f"{figures[1]:.2f}"}
+        if run.workers.first:
+            rows.append(row)
+            write_log(out / "log.csv", rows)
+            figures_text = " ".join(f"{key} {value}" for key, value in row.items())
+            minutes = (config.steps - run.step) * seconds / 60
+            log.info("%s of %d, %.0f min left", figures_text, config.steps, minutes)
+        save(run, checkpoint)
+        yield run
 
 
-def resume_log(
-    file: TextIO, step: int, fields: Collection[str] = LOG_FIELDS
-) -> "csv.DictWriter[str]":
-    """A writer at the end of a CSV log, after rows past `step` (of a killed run) are dropped."""
-    file.seek(0)
-    rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-    file.seek(0)
-    file.truncate()
-    writer = csv.DictWriter(file, fields)
+def begin(run: Run, checkpoint: Path) -> None:
+    """Go on from the checkpoint, or take the weights that the configuration starts from."""
+    config, source = run.config, checkpoint
+    try:
+        if checkpoint.exists():
+            run.load_state(read_state(checkpoint))
+            log.info("going on at step %d of %d", run.step, config.steps)
+        elif config.init is not None:
+            source = config.init
+            run.start_from(read_state(source))
+            log.info("starting from %s, after %d steps", source, run.steps_before)
+    except ConfigError as error:
+        message = str(error)
+        raise ConfigError(message if str(source) in message else f"{source}: {message}") from error
+
+
+def save(run: Run, checkpoint: Path) -> None:
+    """Write the run's state; every process must call this, the first one writes."""
+    state = run.state()
+    if run.workers.first:
+        save_atomically(checkpoint, state)
+
+
+def logged(path: Path, step: int) -> list[dict[str, object]]:
+    """The lines of a CSV log up to `step`; later ones are of a run that was killed."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [dict(row) for row in csv.DictReader(file) if int(row["step"]) <= step]
+
+
+def write_log(path: Path, rows: list[dict[str, object]]) -> None:
+    """Write the log's lines; columns in the order in which they first came."""
+    text = io.StringIO(newline="")
+    fields = dict.fromkeys((*LOG_FIELDS, *(key for row in rows for key in row)))
+    writer = csv.DictWriter(text, list(fields))
     writer.writeheader()
     writer.writerows(rows)
-    return writer
+    try:
+        write_atomically(path, text.getvalue().encode(), durable=False)
+    except OSError as error:
+        raise StorageError(f"{path}: the log cannot be written: {error.strerror}") from error

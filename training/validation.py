@@ -32,6 +32,7 @@ def validate(
     Args:
         frame: width and height that each picture is fitted into, as on the robot.
     """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     counts = np.zeros((2, 2, 2), np.int64)  # reading, truth, prediction
     for field, stem in pictures:
         image, sets = field.read(stem)
@@ -39,8 +40,8 @@ def validate(
         size = [max(32, 32 * round(extent * scale / 32)) for extent in image.shape[1::-1]]
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         sets = cv2.resize(sets, size, interpolation=cv2.INTER_NEAREST)
-        logits = bilinear_like(model(normalise(image)[None]), image.shape[:2])[0]
-        p = logits.softmax(0).numpy()
+        logits = bilinear_like(model(normalise(image)[None].to(device)), image.shape[:2])[0]
+        p = logits.softmax(0).cpu().numpy()
         labels = np.where(p[0] > 0.5, 0, 1 + p[1:].argmax(0))  # as the robot decodes
         for i, class_bits in enumerate((0b110, 0b010)):  # vegetation, crop
             inside, outside = sets & class_bits > 0, sets & (0b111 ^ class_bits) > 0

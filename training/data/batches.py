@@ -9,6 +9,7 @@ from cropseg_edge.errors import ConfigError
 from training.config import TrainConfig
 from training.data.augmentation import photometric, random_crop
 from training.data.fields import FieldSet, find_set, held_out
+from training.distributed import ALONE, Workers
 
 MEAN = (123.675, 116.28, 103.53)  # RGB, 0 to 255 (ImageNet)
 STD = (58.395, 57.12, 57.375)
@@ -36,6 +37,7 @@ class CropDataset(Dataset):
         weights = np.array(list(data.weights.values()), float)
         self.weights = weights / weights.sum()
         self._cache: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = {}
+        self._cached = 0  # bytes
 
     def __len__(self) -> int:
         return self.samples
@@ -46,20 +48,43 @@ class CropDataset(Dataset):
         chosen = int(rng.choice(len(self.sets), p=self.weights))
         stem = self.stems[chosen][rng.integers(len(self.stems[chosen]))]
         key = (chosen, stem)
-        if key not in self._cache:
-            self._cache[key] = self.sets[chosen].read(stem)
         data, augmentation = self.config.data, self.config.augmentation
-        image, sets = random_crop(*self._cache[key], data.crop, data.frame, augmentation, rng)
+        picture = self._cache.get(key) or self.sets[chosen].read(stem)
+        if key not in self._cache and self._cached < data.cache * 1e9:
+            self._cache[key] = picture
+            self._cached += sum(part.nbytes for part in picture)
+        image, sets = random_crop(*picture, data.crop, data.frame, augmentation, rng)
         return normalise(photometric(image, augmentation, rng)), torch.from_numpy(sets)
 
 
-def batches(config: TrainConfig, first_step: int) -> DataLoader:
-    """Batches of the steps `first_step` to `config.steps`."""
+def batches(config: TrainConfig, first_step: int, workers: Workers = ALONE) -> DataLoader:
+    """This process's share of the batches of the steps `first_step` to `config.steps`."""
     dataset = CropDataset(config, config.steps * config.batch)
+    return step_loader(dataset, config.batch, first_step, config.data.workers, workers)
+
+
+def step_loader(
+    dataset: Dataset, batch: int, first_step: int, reading: int, workers: Workers = ALONE
+) -> DataLoader:
+    """This process's share of each batch of a numbered data set, from step `first_step` on.
+
+    Step s sees the samples s * batch to (s + 1) * batch, however many processes share them.
+
+    Args:
+        reading: reading processes.
+    """
+    share = batch // workers.world
+    starts = range(first_step * batch + workers.rank * share, len(dataset), batch)
     return DataLoader(
         dataset,
-        batch_size=config.batch,
-        sampler=range(first_step * config.batch, config.steps * config.batch),
-        num_workers=config.data.workers,
-        prefetch_factor=4 if config.data.workers else None,
+        batch_sampler=[range(start, start + share) for start in starts],
+        num_workers=reading,
+        prefetch_factor=4 if reading else None,
+        pin_memory=workers.device.type == "cuda",
     )
+
+
+def gist(error: Exception) -> str:
+    """The message of an error; of one that came from a reading process, without its traceback."""
+    text = str(error).strip()
+    return text.splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.evaluation import Meaning, Pair, read_mask, read_root
 from cropseg_edge.frames.image import read_image
+from cropseg_edge.mask import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,26 @@ class FieldSet:
         pair = self.pairs[stem]
         image, mask = read_image(pair.image), read_mask(pair.mask)
         if mask.shape != image.shape[:2]:
-            raise FrameError(f"{pair.mask} and {pair.image} must be of one size")
-        return image, class_sets(pair.meaning)[mask]
+            raise FrameError(
+                f"{pair.mask}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image "
+                f"{image.shape[1]}x{image.shape[0]}; they must be of one size"
+            )
+        return image, to_sets(mask, pair.meaning, str(pair.mask))
+
+
+def to_sets(mask: NDArray[np.uint8], meaning: Meaning, name: str) -> NDArray[np.uint8]:
+    """Class sets of a mask, uint8 [H, W]; 255 is unknown.
+
+    Raises:
+        FrameError: the mask called `name` holds a value that `meaning` does not explain.
+    """
+    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    if unknown := set(present.tolist()) - set(meaning) - {UNKNOWN}:
+        raise FrameError(
+            f"{name}: mask values {sorted(unknown)[:8]} are not among the labels of its set in "
+            f"datasets.yaml, {sorted(meaning)}, nor 255 (unknown)"
+        )
+    return class_sets(meaning)[mask]
 
 
 def class_sets(meaning: Meaning) -> NDArray[np.uint8]:
