@@ -160,22 +160,21 @@ class ViTAdapter(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Stem map at stride 2 and the four maps of `image` [B, 3, H, W], H and W % 32 == 0."""
         stem, (c1, *pyramid) = self.prior(image)
-        shapes = [(m.shape[2], m.shape[3]) for m in pyramid]
+        shapes = [(int(m.shape[2]), int(m.shape[3])) for m in pyramid]
         tokens = [m.flatten(2).transpose(1, 2) + self.level_embed[i] for i, m in enumerate(pyramid)]
         c = torch.cat(tokens, 1)  # [B, 21N/4, d]
-        x, size = self.vit.embed(image)  # [B, N, d]
+        x, prefix, size = self.vit.embed(image)  # [B, N, d]
         vit_points = reference_points([size], x.device, x.dtype)
         prior_points = reference_points(shapes, x.device, x.dtype)
 
         stages = []
         for i, (first, last) in enumerate(self.groups):
-            x = self.injectors[i](x, c, vit_points, shapes)
-            for block in self.vit.blocks[first : last + 1]:
-                x = block(x)
-            c = self.extractors[i](c, x, prior_points, size, shapes)
+            x = self.vit.run(self.injectors[i], x, c, vit_points, shapes)
+            x, prefix = self.vit.run_blocks(x, prefix, size, first, last)
+            c = self.vit.run(self.extractors[i], c, x, prior_points, size, shapes)
             stages.append(x)
         for extractor in self.extractors[len(self.groups) :]:
-            c = extractor(c, x, prior_points, size, shapes)
+            c = self.vit.run(extractor, c, x, prior_points, size, shapes)
 
         maps = [
             t.transpose(1, 2).unflatten(2, shape)

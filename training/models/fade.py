@@ -125,6 +125,18 @@ class FadeUpsampler(nn.Module):
         return fade(self.predict(encoder, decoder))
 
 
+class BilinearUpsampler(nn.Module):
+    """What FADE is measured against: the map resized, plus a 1x1 convolution of the guide."""
+
+    def __init__(self, encoder_channels: int, output_channels: int) -> None:
+        super().__init__()
+        self.align = nn.Conv2d(encoder_channels, output_channels, 1)
+
+    def forward(self, encoder: Tensor, output: Tensor) -> Tensor:
+        """`output` [B, C, h, w] at the size of `encoder` [B, C_en, 2h, 2w]."""
+        return bilinear_like(output, encoder.shape[-2:]) + self.align(encoder)
+
+
 def bilinear_like(x: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """`x` resized to `size` bilinearly, half-pixel centres (align_corners=False)."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

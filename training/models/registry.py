@@ -1,11 +1,12 @@
 """The named sizes, one code path. `build("nano")` gives a network with fresh weights."""
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from training.models.adapter import ViTAdapter
-from training.models.fade import FadeUpsampler
+from training.models.fade import BilinearUpsampler, FadeUpsampler
 from training.models.segmenter import CropSegmenter, DetailBlock, FpnDecoder
-from training.models.vit import VisionTransformer
+from training.models.vit import EPS, Position, VisionTransformer
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,10 @@ class ModelSize:
     """Everything that decides the network's shape; written into checkpoints and bundles.
 
     `groups` are the trunk's blocks of each interaction, (first, last), last included. `fade_steps`
-    puts FADE into the decoder's x2 steps, too; the last one, on the logits, is always FADE.
-    `detail` shows the decoder's features to the stem's map before that last FADE.
+    puts FADE into the decoder's x2 steps, too; the last one, on the logits, is FADE unless
+    `last_step` says otherwise. `detail` shows the decoder's features to the stem's map before it.
+    `position`, `prefix`, `layer_scale` and `eps` follow the weights that a trunk starts from:
+    see `training.models.pretrained.fit_size`.
     """
 
     name: str
@@ -36,42 +39,95 @@ class ModelSize:
     compressed: int = 64
     detail: bool = False
     grid: tuple[int, int] = (32, 32)
+    last_step: Literal["fade", "bilinear"] = "fade"
+    layer_scale: float | None = None
+    injector_init: float = 0.0
+    position: Position = "absolute"
+    prefix: int = 0
+    eps: float = EPS
 
 
-SIZES = {
-    size.name: size
-    for size in (
-        ModelSize(
-            name="nano",
-            width=64,
-            depth=8,
-            heads=2,
-            groups=((0, 1), (2, 3), (4, 5), (6, 7)),
-            stem=32,
-            adapter_heads=4,
-            decoder_width=48,
-            value_ratio=0.5,
-            extra_extractors=0,
-            drop_path=0.05,
-            fade_steps=False,
-            lite=True,
-            detail=True,
-            grid=(30, 40),
-        ),
-        ModelSize(
-            name="large",
-            width=1024,
-            depth=24,
-            heads=16,
-            groups=((0, 5), (6, 11), (12, 17), (18, 23)),
-            stem=64,
-            adapter_heads=16,
-            decoder_width=256,
-            value_ratio=0.5,
-            drop_path=0.3,
-        ),
-    )
-}
+def quarters(depth: int) -> tuple[tuple[int, int], ...]:
+    """Four interactions of `depth / 4` blocks each."""
+    n = depth // 4
+    return tuple((i * n, (i + 1) * n - 1) for i in range(4))
+
+
+NANO = ModelSize(
+    name="nano",
+    width=64,
+    depth=8,
+    heads=2,
+    groups=quarters(8),
+    stem=32,
+    adapter_heads=4,
+    decoder_width=48,
+    value_ratio=0.5,
+    extra_extractors=0,
+    drop_path=0.05,
+    fade_steps=False,
+    lite=True,
+    detail=True,
+    grid=(30, 40),
+)
+TINY = ModelSize(
+    name="tiny",
+    width=128,
+    depth=8,
+    heads=4,
+    groups=quarters(8),
+    stem=32,
+    adapter_heads=4,
+    decoder_width=64,
+    value_ratio=0.5,
+    extra_extractors=0,
+    drop_path=0.1,
+    fade_steps=False,
+    lite=True,
+    detail=True,
+    grid=(30, 40),
+)
+SMALL = ModelSize(
+    name="small",
+    width=384,
+    depth=12,
+    heads=6,
+    groups=quarters(12),
+    stem=64,
+    adapter_heads=6,
+    decoder_width=128,
+    drop_path=0.2,
+    detail=True,
+)
+BASE = ModelSize(
+    name="base",
+    width=768,
+    depth=12,
+    heads=12,
+    groups=quarters(12),
+    stem=64,
+    adapter_heads=12,
+    decoder_width=256,
+    value_ratio=0.5,
+    drop_path=0.3,
+    detail=True,
+)
+LARGE = ModelSize(
+    name="large",
+    width=1024,
+    depth=24,
+    heads=16,
+    groups=quarters(24),
+    stem=64,
+    adapter_heads=16,
+    decoder_width=256,
+    value_ratio=0.5,
+    drop_path=0.3,
+    detail=True,
+    layer_scale=1e-6,
+    injector_init=1e-6,
+)
+SIZES = {size.name: size for size in (NANO, TINY, SMALL, BASE, LARGE)}
 
 
 def build(size: str | ModelSize) -> CropSegmenter:
@@ -82,7 +138,16 @@ def build(size: str | ModelSize) -> CropSegmenter:
     """
     s = SIZES[size] if isinstance(size, str) else size
     vit = VisionTransformer(
-        s.width, s.depth, s.heads, mlp_ratio=s.mlp_ratio, grid=s.grid, drop_path=s.drop_path
+        s.width,
+        s.depth,
+        s.heads,
+        mlp_ratio=s.mlp_ratio,
+        grid=s.grid,
+        drop_path=s.drop_path,
+        layer_scale=s.layer_scale,
+        position=s.position,
+        prefix=s.prefix,
+        eps=s.eps,
     )
     backbone = ViTAdapter(
         vit,
@@ -94,10 +159,19 @@ def build(size: str | ModelSize) -> CropSegmenter:
         value_ratio=s.value_ratio,
         ffn_ratio=s.ffn_ratio,
         extra_extractors=s.extra_extractors,
+        injector_init=s.injector_init,
         drop_path=s.drop_path,
     )
-    decoder = FpnDecoder(s.width, s.decoder_width, fade_steps=s.fade_steps, lite=s.lite)
-    upsampler = FadeUpsampler(s.stem, s.decoder_width, s.compressed, lite=s.lite, output_channels=3)
+    decoder = FpnDecoder(
+        s.width, s.decoder_width, fade_steps=s.fade_steps, lite=s.lite, compressed=s.compressed
+    )
+    upsampler: FadeUpsampler | BilinearUpsampler
+    if s.last_step == "fade":
+        upsampler = FadeUpsampler(
+            s.stem, s.decoder_width, s.compressed, lite=s.lite, output_channels=3
+        )
+    else:
+        upsampler = BilinearUpsampler(s.stem, 3)
     detail = DetailBlock(s.stem, s.decoder_width) if s.detail else None
     return CropSegmenter(backbone, decoder, upsampler, s.decoder_width, detail)
 

@@ -2,18 +2,21 @@
 
 from torch import Tensor, nn
 
+from cropseg_edge.errors import ConfigError
 from training.models.adapter import ViTAdapter, conv_norm_relu
-from training.models.fade import FadeInputs, FadeUpsampler, bilinear_like, fade
+from training.models.fade import BilinearUpsampler, FadeInputs, FadeUpsampler, bilinear_like, fade
 
 
 class FpnDecoder(nn.Module):
     """Top-down pyramid: laterals of one width, x2 steps by FADE or bilinear, a 3x3 at the end."""
 
-    def __init__(self, channels: int, width: int, *, fade_steps: bool, lite: bool) -> None:
+    def __init__(
+        self, channels: int, width: int, *, fade_steps: bool, lite: bool, compressed: int = 64
+    ) -> None:
         super().__init__()
         self.laterals = nn.ModuleList(nn.Conv2d(channels, width, 1) for _ in range(4))
         self.steps = nn.ModuleList(
-            FadeUpsampler(width, width, gated=True, lite=lite)
+            FadeUpsampler(width, width, compressed, gated=True, lite=lite)
             for _ in range(3 if fade_steps else 0)
         )
         self.fuse = conv_norm_relu(width, width)
@@ -55,13 +58,14 @@ class CropSegmenter(nn.Module):
 
     `predict` ends at FADE's inputs, which is where the engine on the robot ends; `forward` goes
     on through FADE. Both take float [B, 3, H, W], RGB, normalised; H and W divisible by 32.
+    With a `BilinearUpsampler`, the comparison, there is no `predict`.
     """
 
     def __init__(
         self,
         backbone: ViTAdapter,
         decoder: FpnDecoder,
-        upsampler: FadeUpsampler,
+        upsampler: FadeUpsampler | BilinearUpsampler,
         decoder_width: int,
         detail: DetailBlock | None = None,
         classes: int = 3,
@@ -75,14 +79,26 @@ class CropSegmenter(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(decoder_width, classes, 1)
 
-    def predict(self, image: Tensor) -> FadeInputs:
-        """FADE's inputs: logits at stride 4, kernels at strides 2 and 4, guide and gate."""
+    def features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The stem's map at stride 2; at stride 4 the decoder's map and the class logits."""
         stem, features = self.backbone(image)
         decoded = self.dropout(self.decoder(features))
         if self.detail is not None:
             stem = self.detail(stem, decoded)
-        return self.upsampler.predict(stem, decoded, self.classifier(decoded))
+        return stem, decoded, self.classifier(decoded)
+
+    def predict(self, image: Tensor) -> FadeInputs:
+        """FADE's inputs: logits at stride 4, kernels at strides 2 and 4, guide and gate."""
+        if not isinstance(self.upsampler, FadeUpsampler):
+            raise ConfigError(
+                "this network ends in a bilinear step, which is for comparison only: the robot's "
+                "runtime expects FADE's inputs; train with last_step: fade"
+            )
+        return self.upsampler.predict(*self.features(image))
 
     def forward(self, image: Tensor) -> Tensor:
         """Class logits [B, classes, H/2, W/2]."""
-        return fade(self.predict(image))
+        if isinstance(self.upsampler, FadeUpsampler):
+            return fade(self.predict(image))
+        stem, _, logits = self.features(image)
+        return self.upsampler(stem, logits)

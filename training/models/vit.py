@@ -3,11 +3,17 @@
 Dosovitskiy et al., ICLR 2021; LayerScale: Touvron et al. 2021; drop path: Huang et al. 2016.
 """
 
+from typing import Any, Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from training.models.positions import RelativeBias, rotate, rotations
 
 EPS = 1e-6
+Position = Literal["absolute", "relative", "rotary"]
 
 
 class DropPath(nn.Module):
@@ -25,22 +31,35 @@ class DropPath(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; the scale multiplies the queries before the product."""
+    """Multi-head self-attention; the scale multiplies the queries before the product.
 
-    def __init__(self, width: int, heads: int) -> None:
+    `bias`, where a grid is given for it, is BEiT's.
+    """
+
+    def __init__(self, width: int, heads: int, bias_grid: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
+        self.bias = RelativeBias(heads, bias_grid) if bias_grid else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, size: tuple[int, int] | None = None, turn: Tensor | None = None
+    ) -> Tensor:
+        """Attend among `x` [B, P + N, d]; `size` is the grid of the last N, `turn` [2, N, d/heads]
+        their rotation."""
         b, n, d = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        if turn is not None:
+            q, k = rotate(q, turn), rotate(k, turn)
+        bias = None
+        if self.bias is not None and size is not None:
+            bias = self.bias(size, n - size[0] * size[1]).to(q.dtype)
         if torch.onnx.is_in_onnx_export() or not x.is_cuda:  # backward is faster so on a CPU
             scores = (q * (d // self.heads) ** -0.5) @ k.transpose(-2, -1)
-            attended = scores.softmax(-1) @ v
+            attended = (scores if bias is None else scores + bias).softmax(-1) @ v
         else:
-            attended = F.scaled_dot_product_attention(q, k, v)
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(attended.transpose(1, 2).reshape(b, n, d))
 
 
@@ -48,13 +67,20 @@ class Block(nn.Module):
     """Pre-norm transformer block with optional LayerScale."""
 
     def __init__(
-        self, width: int, heads: int, mlp_ratio: float, drop_path: float, layer_scale: float | None
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float,
+        drop_path: float,
+        layer_scale: float | None,
+        eps: float = EPS,
+        bias_grid: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
-        self.norm1 = nn.LayerNorm(width, eps=EPS)
-        self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=EPS)
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.attn = Attention(width, heads, bias_grid)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.drop_path = DropPath(drop_path)
         self.scale1: nn.Parameter | float = 1.0
@@ -63,8 +89,10 @@ class Block(nn.Module):
             self.scale1 = nn.Parameter(torch.full((width,), layer_scale))
             self.scale2 = nn.Parameter(torch.full((width,), layer_scale))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.scale1 * self.attn(self.norm1(x)))
+    def forward(
+        self, x: Tensor, size: tuple[int, int] | None = None, turn: Tensor | None = None
+    ) -> Tensor:
+        x = x + self.drop_path(self.scale1 * self.attn(self.norm1(x), size, turn))
         return x + self.drop_path(self.scale2 * self.mlp(self.norm2(x)))
 
 
@@ -74,9 +102,16 @@ class VisionTransformer(nn.Module):
     Args:
         width, depth, heads, mlp_ratio: the transformer's size.
         patch: side of a patch in pixels.
-        grid: (rows, columns) that the position embedding is stored for; resized bicubically.
+        grid: (rows, columns) that positions are stored for; resized for other grids.
         drop_path: rate of the last block, rising linearly from 0.
         layer_scale: initial value, or None for none.
+        position: "absolute" is a learnt embedding, "relative" BEiT's bias in each block, "rotary"
+            DINOv3's rotations of queries and keys, which have no weights.
+        prefix: number of tokens before the patches, for class and register tokens.
+        eps: of the layer norms.
+
+    `checkpointing` trades time for memory in training: what is inside a block (and, in the
+    adapter, inside an injector or extractor) is computed again on the way back.
     """
 
     def __init__(
@@ -90,30 +125,66 @@ class VisionTransformer(nn.Module):
         grid: tuple[int, int] = (30, 40),
         drop_path: float = 0.0,
         layer_scale: float | None = None,
+        position: Position = "absolute",
+        prefix: int = 0,
+        eps: float = EPS,
+        rotary_base: float = 100.0,
     ) -> None:
         super().__init__()
-        self.grid = grid
+        self.checkpointing = False
+        self.width, self.heads, self.grid, self.rotary_base = width, heads, grid, rotary_base
+        self.position_kind = position
         self.patch_embed = nn.Conv2d(3, width, patch, patch)
-        self.pos_embed = nn.Parameter(torch.empty(1, width, *grid))
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if position == "absolute":
+            self.pos_embed = nn.Parameter(torch.empty(1, width, *grid))
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.prefix = nn.Parameter(torch.empty(1, prefix, width)) if prefix else None
+        if self.prefix is not None:
+            nn.init.trunc_normal_(self.prefix, std=0.02)
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
+        bias_grid = grid if position == "relative" else None
         self.blocks = nn.ModuleList(
-            Block(width, heads, mlp_ratio, rate, layer_scale) for rate in rates
+            Block(width, heads, mlp_ratio, rate, layer_scale, eps, bias_grid) for rate in rates
         )
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Tokens [B, N, d] of `image` [B, 3, H, W], and their grid (H/16, W/16)."""
+    def embed(self, image: Tensor) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+        """Patches [B, N, d] of `image` [B, 3, H, W], the tokens before them [B, P, d] or None, and
+        the patches' grid (H/16, W/16)."""
         x = self.patch_embed(image)
-        size = (x.shape[2], x.shape[3])
-        x = x + self.position(size)
-        return x.flatten(2).transpose(1, 2), size
+        size = (int(x.shape[2]), int(x.shape[3]))
+        if self.position_kind == "absolute":
+            x = x + self.position(size)
+        prefix = None if self.prefix is None else self.prefix.expand(len(x), -1, -1)
+        return x.flatten(2).transpose(1, 2), prefix, size
 
     def position(self, size: tuple[int, int]) -> Tensor:
         """The position embedding for a grid of `size`: [1, d, rows, columns]."""
         if size == self.grid:
             return self.pos_embed
         return F.interpolate(self.pos_embed, size=size, mode="bicubic", align_corners=False)
+
+    def run_blocks(
+        self, x: Tensor, prefix: Tensor | None, size: tuple[int, int], first: int, last: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Patches and prefix after the blocks `first` to `last`, last included."""
+        turn = None
+        if self.position_kind == "rotary":
+            turn = rotations(size, self.width // self.heads, self.rotary_base, x)
+        if prefix is not None:
+            x = torch.cat([prefix, x], 1)
+        for block in self.blocks[first : last + 1]:
+            x = self.run(block, x, size, turn)
+        if prefix is None:
+            return x, None
+        count = prefix.shape[1]
+        return x[:, count:], x[:, :count]
+
+    def run(self, module: nn.Module, *inputs: Any) -> Tensor:
+        """The module's output; with `checkpointing`, its inside is not kept for the way back."""
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(module, *inputs, use_reentrant=False)
+        return module(*inputs)

@@ -1,0 +1,100 @@
+"""What tells attention where its tokens are: BEiT's relative bias and DINOv3's rotations."""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class RelativeBias(nn.Module):
+    """A learnt bias for each head and offset between two patches (Bao et al.: BEiT, ICLR 2022).
+
+    Args:
+        heads: of the attention.
+        grid: (rows, columns) of patches that the table is stored for.
+
+    `table` [heads, 2 rows - 1, 2 columns - 1] holds the offsets, `cls` [heads, 3] what a prefix
+    token reads of patches, patches of a prefix token, and prefix tokens of each other.
+    """
+
+    def __init__(self, heads: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        rows, columns = grid
+        self.table = nn.Parameter(torch.zeros(heads, 2 * rows - 1, 2 * columns - 1))
+        self.cls = nn.Parameter(torch.zeros(heads, 3))
+
+    def forward(self, size: tuple[int, int], prefix: int) -> Tensor:
+        """The bias on the scores: [heads, prefix + N, prefix + N] for a grid of `size`."""
+        rows, columns = size
+        n = rows * columns
+        table = resize_table(self.table, size).flatten(1)
+        y, x = (torch.arange(k, device=table.device) for k in size)
+        y, x = y.repeat_interleave(columns), x.repeat(rows)
+        dy, dx = y[:, None] - y + rows - 1, x[:, None] - x + columns - 1
+        bias = table[:, (dy * (2 * columns - 1) + dx).flatten()].unflatten(1, (n, n))
+        if prefix == 0:
+            return bias
+        heads = len(table)
+        reads, is_read, between = self.cls[:, :, None, None].unbind(1)  # [heads, 1, 1] each
+        top = torch.cat([between.expand(heads, prefix, prefix), reads.expand(heads, prefix, n)], 2)
+        return torch.cat([top, torch.cat([is_read.expand(heads, n, prefix), bias], 2)], 1)
+
+
+def resize_table(table: Tensor, size: tuple[int, int]) -> Tensor:
+    """A bias table [heads, 2h - 1, 2w - 1] for a grid of `size`.
+
+    The offsets near zero keep their meaning: to a smaller grid the table is cut, to a larger one
+    it is stretched towards its ends by a geometric sequence, as BEiT's fine-tuning does.
+    """
+    height, width = 2 * size[0] - 1, 2 * size[1] - 1
+    if table.shape[1:] == (height, width):
+        return table
+    vertical = torch.from_numpy(stretch(table.shape[1], height)).to(table)
+    horizontal = torch.from_numpy(stretch(table.shape[2], width)).to(table)
+    return vertical @ table @ horizontal.T
+
+
+@lru_cache(maxsize=32)
+def stretch(source: int, target: int) -> NDArray[np.float64]:
+    """Cubic spline interpolation as a matrix, float64 [target, source]; both lengths odd."""
+    from scipy.interpolate import CubicSpline
+
+    half, wanted = source // 2, target // 2
+    if half == 0:
+        return np.ones((target, 1))
+    if wanted <= half:
+        return np.eye(source)[half - wanted : half + wanted + 1]
+    low, high = 1.0, float(wanted)  # the ratio whose sequence of `half` steps sums to `wanted`
+    for _ in range(100):
+        ratio = (low + high) / 2
+        low, high = (ratio, high) if (ratio ** np.arange(half)).sum() < wanted else (low, ratio)
+    steps = np.cumsum(ratio ** np.arange(half))
+    positions = np.concatenate([-steps[::-1], [0.0], steps])
+    offsets = np.clip(np.arange(-wanted, wanted + 1), positions[0], positions[-1])
+    return CubicSpline(positions, np.eye(source))(offsets)
+
+
+def rotations(size: tuple[int, int], width: int, base: float, like: Tensor) -> Tensor:
+    """Angles of the axial rotary embedding of DINOv3: cosine and sine, [2, N, width].
+
+    Patch centres in [-1, 1] along each axis turn `width / 4` pairs of channels each
+    (Simeoni et al.: "DINOv3", 2025, without its training-time shift, jitter and rescaling).
+    """
+    periods = base ** torch.arange(0, 1, 4 / width, device=like.device)  # [width / 4]
+    y, x = ((2 * torch.arange(k, device=like.device) + 1) / k - 1 for k in size)
+    centres = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1)  # [N, 2]
+    angles = (2 * math.pi * centres[:, :, None] / periods).flatten(1).tile(2)
+    return torch.stack([angles.cos(), angles.sin()]).to(like.dtype)
+
+
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """The last tokens of `x` [B, heads, M, width] turned by `turn` [2, N, width], N <= M."""
+    turn = turn.to(x.dtype)
+    prefix = x.shape[2] - turn.shape[1]
+    before, patches = x[:, :, :prefix], x[:, :, prefix:]
+    a, b = patches.chunk(2, -1)
+    turned = patches * turn[0] + torch.cat([-b, a], -1) * turn[1]
+    return torch.cat([before, turned], 2)
