@@ -23,10 +23,12 @@ from cropseg_edge.mask import CLASSES, CROP, UNKNOWN, WEED
 Labels = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 Segment = Callable[[Labels], Labels]  # BGR uint8 [H, W, 3] -> labels uint8 [H, W]
+Counts = NDArray[np.int64]
 Meaning = Mapping[int, Collection[int]]  # mask value -> classes that it may be
 
 COMPLETE: Meaning = {value: {value} for value in range(len(CLASSES))}
 READINGS = {"vegetation": {CROP, WEED}, "crop": {CROP}}
+COUNTS = ("hit", "false", "missed", "rest", "boundary_both", "boundary_either")
 BOUNDARY_SHARE = 0.02
 
 
@@ -86,26 +88,55 @@ def evaluate_pairs(
     both sides), iou, precision, recall, boundary_iou; and `images`. A reading that the labels
     cannot answer is left out; a figure without any pixel is left out too.
     """
-    counts = {reading: np.zeros(6, np.int64) for reading in READINGS}
+    counts = {reading: np.zeros(len(COUNTS), np.int64) for reading in READINGS}
     for number, pair in enumerate(pairs, 1):
-        image, mask = read_image(pair.image), read_mask(pair.mask)
-        if mask.shape != image.shape[:2]:
-            raise FrameError(
-                f"{pair.mask}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image "
-                f"{image.shape[1]}x{image.shape[0]}; they must be of one size"
-            )
-        labels = segment(image)
-        for reading, positive in READINGS.items():
-            answers = _answers(pair.meaning, positive)
-            if {True, False} <= set(answers.values()):
-                counts[reading] += _count(labels, mask, answers, positive)
+        image, mask = read_pair(pair)
+        for reading, found in picture_counts(segment(image), mask, pair.meaning).items():
+            counts[reading] += found
         if progress:
             progress(number)
-    figures: dict[str, float] = {"images": len(pairs)}
+    results: dict[str, float] = {"images": len(pairs)}
     for reading, sums in counts.items():
         if sums.any():
-            figures |= {f"{reading}.{key}": value for key, value in _figures(sums).items()}
-    return figures
+            results |= {
+                f"{reading}.{key}": round(float(value), 3)
+                for key, value in figures(sums).items()
+                if not np.isnan(value)
+            }
+    return results
+
+
+def read_pair(pair: Pair) -> tuple[Labels, Labels]:
+    """Picture, uint8 [H, W, 3] BGR, and mask, uint8 [H, W].
+
+    Raises:
+        FrameError: a file cannot be read, or the two are not of one size.
+    """
+    image, mask = read_image(pair.image), read_mask(pair.mask)
+    if mask.shape != image.shape[:2]:
+        raise FrameError(
+            f"{pair.mask}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image "
+            f"{image.shape[1]}x{image.shape[0]}; they must be of one size"
+        )
+    return image, mask
+
+
+def picture_counts(labels: Labels, mask: Labels, meaning: Meaning) -> dict[str, Counts]:
+    """Pixel counts of one picture, by reading: int64 [6] in the order of `COUNTS`.
+
+    Counts of several pictures add up; `figures` turns sums into IoU and the rest. A reading that
+    the labels cannot answer is left out.
+
+    Args:
+        labels: predicted, uint8 [H, W]: 0, 1, 2, 255.
+        mask: of the same size; its values as `meaning` says.
+    """
+    answers = {reading: _answers(meaning, positive) for reading, positive in READINGS.items()}
+    return {
+        reading: _count(labels, mask, answer, READINGS[reading])
+        for reading, answer in answers.items()
+        if {True, False} <= set(answer.values())
+    }
 
 
 def read_root(root: Path, split: str) -> dict[str, list[Pair]]:
@@ -195,9 +226,7 @@ def _answers(meaning: Meaning, positive: set[int]) -> dict[int, bool]:
     return {value: answer.pop() for value, answer in inside.items() if len(answer) == 1}
 
 
-def _count(
-    labels: Labels, mask: Labels, answers: Mapping[int, bool], positive: set[int]
-) -> NDArray[np.int64]:
+def _count(labels: Labels, mask: Labels, answers: Mapping[int, bool], positive: set[int]) -> Counts:
     """[true positive, false positive, false negative, true negative, boundary and, boundary or]."""
     table = np.full(256, UNKNOWN, np.uint8)
     for value, answer in answers.items():
@@ -233,8 +262,13 @@ def boundary(mask: Bools) -> Bools:
     return np.asarray(mask & (inner == 0))
 
 
-def _figures(sums: NDArray[np.int64]) -> dict[str, float]:
-    hit, false, missed, rest, both, either = (int(value) for value in sums)
+def figures(counts: Counts) -> dict[str, NDArray[np.float64]]:
+    """IoU and the rest in percent from summed counts [..., 6]; NaN where no pixel could answer.
+
+    Keys: miou (mean of the IoU of both sides), iou, background_iou, precision, recall,
+    boundary_iou; each value has the shape [...].
+    """
+    hit, false, missed, rest, both, either = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     shares = {
         "iou": (hit, hit + false + missed),
         "background_iou": (rest, rest + false + missed),
@@ -242,6 +276,12 @@ def _figures(sums: NDArray[np.int64]) -> dict[str, float]:
         "recall": (hit, hit + missed),
         "boundary_iou": (both, either),
     }
-    figures = {key: round(100 * a / b, 3) for key, (a, b) in shares.items() if b}
-    sides = [figures[key] for key in ("iou", "background_iou") if key in figures]
-    return {"miou": round(sum(sides) / len(sides), 3), **figures}
+    found = {
+        key: 100 * np.divide(a, b, out=np.full_like(a, np.nan), where=b > 0)
+        for key, (a, b) in shares.items()
+    }
+    sides = np.stack([found["iou"], found["background_iou"]])
+    known = np.count_nonzero(~np.isnan(sides), axis=0)
+    total = np.nansum(sides, axis=0)
+    miou = np.divide(total, known, out=np.full_like(hit, np.nan), where=known > 0)
+    return {"miou": miou, **found}
