@@ -10,6 +10,8 @@ from cropseg_edge.errors import CropSegError
 
 COMMANDS = {
     "train": "training.commands.train:train",
+    "screen": "training.commands.screen:screen",
+    "self-train": "training.commands.self_train:self_train",
     "export": "training.commands.export:export",
     "plot": "training.commands.plot:plot",
 }

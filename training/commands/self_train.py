@@ -1,0 +1,55 @@
+"""`self-train`: a teacher's checkpoint, labelled and unlabelled pictures in, a student out."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("self-train")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="YAML file; see training/configs/self_train.yaml.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for checkpoint, log, effective configuration and the teacher's figures.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override one value, e.g. --set teacher=runs/other/last.pt.",
+)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads (default: torch's choice).")
+def self_train(
+    config_path: Path, out: Path, overrides: tuple[str, ...], threads: int | None
+) -> None:
+    """Stage 2: learn from a teacher's labels on pictures that have none.
+
+    The teacher labels what it is sure of, class by class; the student sees the same crop in
+    harder light. After burn-in the student's own average teaches. Started again with the same
+    --out, it goes on where it stood.
+
+    \b
+    Example, on the simulator's data:
+      cropseg simulate --random --frames 40 --seed 1 --width 320 --height 240 --out runs/known
+      cropseg simulate --random --frames 80 --seed 2 --width 320 --height 240 --out runs/unknown
+      python -m training train --config training/configs/quick/train.yaml --out runs/stage1
+      python -m training self-train --config training/configs/quick/self_train.yaml \\
+        --out runs/stage2
+    """
+    import torch
+
+    from training.config import load_config
+    from training.self_train import SelfTrainConfig
+    from training.self_train import self_train as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    click.echo(run(load_config(config_path, overrides, SelfTrainConfig), out))

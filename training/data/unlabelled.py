@@ -1,0 +1,194 @@
+"""Pictures without labels, by number: sample i is the same in every run, as in `batches`.
+
+Each comes as two views of one crop, a weak one for a teacher (geometry only) and a strong one for
+the student (light, blur and noise on top): the teacher's labels lie on the student's pixels.
+"""
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cropseg_edge.errors import ConfigError, FrameError
+from cropseg_edge.evaluation import read_mask
+from cropseg_edge.frames.image import IMAGE_SUFFIXES, read_image
+from training.config import AugmentationConfig, DataConfig, Section, TrainConfig
+from training.data.augmentation import photometric, random_crop
+from training.data.batches import normalise
+from training.data.fields import held_out
+from training.distributed import Workers
+
+OWN_SPLIT = "unlabelled"  # besides data.split; never a split that is kept for evaluation
+
+
+class StrongAugmentation(AugmentationConfig):
+    """More of everything, for pictures that a teacher labels."""
+
+    colour: float = Field(1.0, ge=0, le=1)
+    dusk: float = Field(0.2, ge=0, le=1)
+    shadow: float = Field(0.4, ge=0, le=1)
+    blur: float = Field(0.5, ge=0, le=1)
+    noise: float = Field(0.5, ge=0, le=1)
+
+
+class UnlabelledConfig(Section):
+    """Where pictures without labels come from; labels that they may have are not read.
+
+    `weights` are relative and name a set of `data.roots` or a folder of images. `veto` gives, for
+    some of them, the folder that `pseudo-label` wrote (`masks/STEM.png`, 0 background): what it
+    calls background cannot be vegetation.
+    """
+
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    batch: int = Field(8, ge=1)
+    strong: StrongAugmentation = StrongAugmentation()
+    veto: dict[str, Path] = Field({})
+
+
+class UnlabelledDataset(Dataset):
+    """Endless random crops of unlabelled pictures; the number of a sample decides it."""
+
+    def __init__(self, config: UnlabelledConfig, data: DataConfig, seed: int, samples: int) -> None:
+        self.data, self.augmentation, self.seed = data, config.strong, seed
+        self.samples = samples
+        if unknown := set(config.veto) - set(config.weights):
+            raise ConfigError(f"unlabelled.veto names {sorted(unknown)}, which weights does not")
+        self.pictures = [find_pictures(data, name) for name in config.weights]
+        self.ground = [config.veto.get(name) for name in config.weights]
+        for pictures, folder in zip(self.pictures, self.ground, strict=True):
+            if folder and not any(_mask(folder, picture).is_file() for picture in pictures):
+                raise ConfigError(
+                    f"unlabelled.veto: {folder}/masks has no mask for any of its pictures "
+                    f"(expected {_mask(folder, pictures[0]).name} and so on)"
+                )
+        weights = np.array(list(config.weights.values()), float)
+        self.weights = weights / weights.sum()
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The weak and the strong view, float32 [3, size, size] RGB normalised, and where depth
+        says bare ground, bool [size, size]."""
+        rng = np.random.default_rng((self.seed, index, 1))  # 1: not the labelled stream's numbers
+        chosen = int(rng.choice(len(self.pictures), p=self.weights))
+        picture = self.pictures[chosen][rng.integers(len(self.pictures[chosen]))]
+        image = read_image(picture)
+        ground = read_ground(self.ground[chosen], picture, image.shape[:2])
+        size, frame = self.data.crop, self.data.frame
+        weak, ground = random_crop(image, ground, size, frame, self.augmentation, rng)
+        strong = photometric(weak, self.augmentation, rng)
+        return normalise(weak), normalise(strong), torch.from_numpy(ground > 0)
+
+
+def unlabelled_batches(
+    config: UnlabelledConfig, train: TrainConfig, first_step: int, workers: Workers
+) -> DataLoader:
+    """This process's share of the batches of the steps `first_step` to `train.steps`: weak views,
+    strong views, bare ground. Samples belong to steps as in `training.data.batches.batches`."""
+    if config.batch % (workers.world * train.accumulate):
+        raise ConfigError(
+            f"unlabelled.batch {config.batch} cannot be shared by {workers.world} processes in "
+            f"{train.accumulate} parts each; choose a multiple"
+        )
+    share = config.batch // workers.world
+    end = train.steps * config.batch
+    starts = range(first_step * config.batch + workers.rank * share, end, config.batch)
+    return DataLoader(
+        UnlabelledDataset(config, train.data, train.seed, end),
+        batch_sampler=[range(start, start + share) for start in starts],
+        num_workers=train.data.workers,
+        prefetch_factor=4 if train.data.workers else None,
+        pin_memory=workers.device.type == "cuda",
+    )
+
+
+def find_pictures(data: DataConfig, name: str) -> list[Path]:
+    """The pictures called `name`: a set of a data root, or a folder of images.
+
+    Of a set, what `splits.csv` puts into `data.split` or `unlabelled`, without the pictures that
+    are held out of training.
+
+    Raises:
+        FrameError: no such set or folder, nothing in it, or it may not be trained on.
+        ConfigError: a root's tables cannot be read.
+    """
+    for root in data.roots:
+        described = _described(root)
+        if name not in described:
+            continue
+        if isinstance(described[name], dict) and described[name].get("train") is False:
+            raise FrameError(f"{name} is for evaluation only: do not train on it, not unlabelled")
+        stems = _stems(root, name, {data.split, OWN_SPLIT})
+        if name in data.weights:
+            stems = {stem for stem in stems if not held_out(stem, data.validation)}
+        return _images(root / name / "images", stems)
+    folder = Path(name)
+    if not folder.is_dir():
+        looked = ", ".join(map(str, data.roots))
+        raise FrameError(f"unlabelled: {name} is no folder of images, nor a set in {looked}")
+    for parent in folder.resolve().parents[:2]:
+        if (parent / "datasets.yaml").is_file():
+            raise ConfigError(
+                f"unlabelled: {folder} belongs to the data root {parent}, whose splits decide what "
+                "may be trained on; give the root in data.roots and the set by its name"
+            )
+    return _images(folder, None)
+
+
+def read_ground(folder: Path | None, picture: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Where a label folder of `pseudo-label` says background, uint8 [H, W] of 0 and 1; all 0
+    where the picture has no mask there.
+
+    Raises:
+        FrameError: the mask cannot be read or is of another size.
+    """
+    if folder is None or not (path := _mask(folder, picture)).is_file():
+        return np.zeros(size, np.uint8)
+    mask = read_mask(path)
+    if mask.shape != size:
+        raise FrameError(f"{path} and {picture} must be of one size")
+    return (mask == 0).astype(np.uint8)
+
+
+def _mask(folder: Path, picture: Path) -> Path:
+    return folder / "masks" / f"{picture.stem}.png"
+
+
+def _images(folder: Path, stems: set[str] | None) -> list[Path]:
+    found = sorted(
+        path
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.suffix.lower() in IMAGE_SUFFIXES and (stems is None or path.stem in stems)
+    )
+    if not found:
+        raise FrameError(f"unlabelled: {folder} has no image that may be trained on")
+    return found
+
+
+def _described(root: Path) -> dict[str, object]:
+    path = root / "datasets.yaml"
+    if not path.exists():
+        return {}
+    try:
+        described = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    return described if isinstance(described, dict) else {}
+
+
+def _stems(root: Path, name: str, splits: set[str]) -> set[str]:
+    path = root / "splits.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {r["stem"] for r in rows if r["dataset"] == name and r["split"] in splits}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,88 @@
+"""A checkpoint that teaches: its averaged network, and what of it a run keeps on record."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cropseg_edge.errors import ConfigError
+from cropseg_edge.files import write_atomically
+from training.checkpoint import load_model
+from training.config import TrainConfig
+from training.data.unlabelled import UnlabelledConfig
+from training.run import AUTOCAST, Run
+from training.validation import validate, validation_pictures
+
+log = logging.getLogger("training")
+
+
+class Teacher:
+    """The averaged network of a checkpoint, in eval mode and never trained.
+
+    Raises:
+        ConfigError: no checkpoint, or a damaged one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model, state = load_model(path)
+        self.model.requires_grad_(False)
+        self.sha256 = fingerprint(state["ema"])
+
+    def to(self, device: torch.device) -> "Teacher":
+        """Itself, moved."""
+        self.model.to(device)
+        return self
+
+    def record(self, config: TrainConfig, out: Path) -> None:
+        """Its figures on the run's held-out pictures, once, as `out/teacher.json`."""
+        path = out / "teacher.json"
+        if path.exists() or not (pictures := list(validation_pictures(config))):
+            return
+        vegetation, crop = validate(self.model, pictures, config.data.frame)
+        log.info("teacher: vegetation_miou %.2f crop_miou %.2f", vegetation, crop)
+        record = {
+            "checkpoint": str(self.path),
+            "sha256": self.sha256,
+            "vegetation_miou": round(vegetation, 2),
+            "crop_miou": round(crop, 2),
+        }
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(record, indent=1).encode() + b"\n")
+
+
+def fingerprint(weights: dict[str, Tensor]) -> str:
+    """SHA-256 of the weights, wherever and in whatever file they lie."""
+    digest = hashlib.sha256()
+    for value in weights.values():
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def autocast(run: Run) -> torch.autocast:
+    """The run's precision, for passes without gradients."""
+    dtype = AUTOCAST.get(run.config.precision)
+    return torch.autocast(run.device.type, dtype, enabled=dtype is not None)
+
+
+def lessons(teacher: Teacher, unlabelled: UnlabelledConfig | None) -> dict[str, Any]:
+    """What a checkpoint says of the lessons that its run learns from, beside the labelled ones."""
+    seen = unlabelled and {"weights": unlabelled.weights, "batch": unlabelled.batch}
+    return {"teacher": teacher.sha256, "unlabelled": seen}
+
+
+def check_lessons(extra: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with other lessons than a run began with.
+
+    Raises:
+        ConfigError: the checkpoint's `extra` state has another teacher or other pictures.
+    """
+    if changed := [key for key in now if key not in extra or extra[key] != now[key]]:
+        raise ConfigError(
+            f"the run there began with another {' and '.join(changed)} (see its config.yaml and "
+            "teacher.json), or is no run of this command; choose another --out"
+        )
