@@ -28,6 +28,7 @@ class Segmenter:
         bundle: a bundle, its path, or None for the one that ships with the package.
         threads: of the engine; None takes the physical cores, at most 4.
         engine: what runs the network; None makes an `OnnxRuntimeEngine`. The segmenter closes it.
+        precision: of the engine that is made; None takes the bundle's default.
 
     Raises:
         BundleError: the bundle cannot be used.
@@ -40,12 +41,13 @@ class Segmenter:
         *,
         threads: int | None = None,
         engine: Engine | None = None,
+        precision: str | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         if engine is None:
             from cropseg_edge.engines.onnxruntime import OnnxRuntimeEngine
 
-            engine = OnnxRuntimeEngine(self.bundle, threads)
+            engine = OnnxRuntimeEngine(self.bundle, threads, precision)
         self.engine = engine
         self._letterbox = Letterbox(self.bundle.manifest.input)
         self._grid: NDArray[np.float32] | None = None

@@ -2,10 +2,13 @@
 
 from cropseg_edge.bundle.bundle import Bundle, read_bundle, shipped_bundle, write_bundle
 from cropseg_edge.bundle.manifest import (
+    CalibrationFrame,
+    CalibrationRecord,
     DatasetRecord,
     GoldenFrame,
     InputSpec,
     Manifest,
+    Precision,
     TrainingRecord,
     UpsamplerSpec,
     UpsamplerTensors,
@@ -13,10 +16,13 @@ from cropseg_edge.bundle.manifest import (
 
 __all__ = [
     "Bundle",
+    "CalibrationFrame",
+    "CalibrationRecord",
     "DatasetRecord",
     "GoldenFrame",
     "InputSpec",
     "Manifest",
+    "Precision",
     "TrainingRecord",
     "UpsamplerSpec",
     "UpsamplerTensors",

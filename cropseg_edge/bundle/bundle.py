@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from cropseg_edge.bundle.archive import MANIFEST, MAX_BYTES, pack, unpack
-from cropseg_edge.bundle.manifest import Manifest
+from cropseg_edge.bundle.manifest import EngineName, Manifest, Precision
 from cropseg_edge.bundle.onnx_scan import refuse_external_data
 from cropseg_edge.errors import BundleError
 from cropseg_edge.files import write_atomically
@@ -34,19 +34,30 @@ class Bundle:
     path: Path
     members: dict[str, bytes] = field(repr=False)
 
-    def graph(self, engine: str = "onnxruntime") -> bytes:
+    def graph(self, engine: str = "onnxruntime", precision: str = "fp32") -> bytes:
         """The ONNX graph for an engine: its own one, or the reference graph where it has none.
 
+        Args:
+            engine: onnxruntime or tensorrt.
+            precision: fp32, fp16 or int8.
+
         Raises:
-            BundleError: the engine is unknown.
+            BundleError: the engine is unknown, or the bundle has no graph of that precision.
         """
-        if engine not in ("onnxruntime", "tensorrt"):
-            raise BundleError(f"engine must be onnxruntime or tensorrt, got {engine!r}")
-        graphs = self.manifest.graphs
-        name = graphs.get(
-            "tensorrt" if engine == "tensorrt" else "onnxruntime", graphs["onnxruntime"]
-        )
-        return self.members[name]
+        name = _engine_name(engine)
+        manifest = self.manifest
+        if precision not in manifest.precisions(name):
+            raise BundleError(
+                f"{self.path.name} has no {precision} graph for {engine}, but "
+                f"{', '.join(manifest.precisions(name))}; `python -m calibration quantize` adds one"
+            )
+        if precision == "fp16" or precision == "int8":
+            return self.members[manifest.reduced[name][precision]]
+        return self.members[manifest.graphs.get(name, manifest.graphs["onnxruntime"])]
+
+    def default_precision(self, engine: str = "onnxruntime") -> Precision:
+        """The precision that an engine runs unless it is told otherwise. Raises BundleError."""
+        return self.manifest.default_precision.get(_engine_name(engine), "fp32")
 
     def golden(self) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         """The golden frames: (BGR uint8 [H, W, 3], reference probabilities float32 [3, h, w]).
@@ -130,7 +141,7 @@ def parse_bundle(data: bytes, path: Path) -> Bundle:
         raise BundleError(f"{label} has no {MANIFEST}; it is not a bundle")
     manifest = _parse_manifest(members.pop(MANIFEST), label)
     _check_members(manifest, members, label)
-    for name in set(manifest.graphs.values()):
+    for name in set(manifest.graph_members()):
         refuse_external_data(members[name], f"{label}: {name}")
     return Bundle(manifest, hashlib.sha256(data).hexdigest(), path, members)
 
@@ -160,6 +171,14 @@ def write_bundle(path: Path | str, manifest: Manifest, members: dict[str, bytes]
     except OSError as error:
         raise BundleError(f"cannot write the bundle {target}: {error}") from error
     return bundle
+
+
+def _engine_name(engine: str) -> EngineName:
+    if engine == "onnxruntime":
+        return "onnxruntime"
+    if engine == "tensorrt":
+        return "tensorrt"
+    raise BundleError(f"engine must be onnxruntime or tensorrt, got {engine!r}")
 
 
 def _parse_manifest(text: bytes, label: str) -> Manifest:

@@ -24,6 +24,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Triple = tuple[float, float, float]
+REDUCED: tuple[Literal["fp16"], Literal["int8"]] = ("fp16", "int8")
+EngineName = Literal["onnxruntime", "tensorrt"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 def is_safe_member(name: str) -> bool:
@@ -113,8 +116,38 @@ class GoldenFrame(_Model):
     probabilities: str
 
 
+class CalibrationFrame(_Model):
+    """A picture that the scales of INT8 were computed from."""
+
+    name: Text
+    source: Text
+    sha256: Sha256
+
+
+class CalibrationRecord(_Model):
+    """How the FP16 and INT8 graphs were made from the FP32 ones.
+
+    `kept` are the nodes that could be quantized and stay in floating point, by engine; `measured`
+    are figures of the day, such as {"onnxruntime.int8": {"speedup": 1.4, "loss_points": 0.1}}.
+    """
+
+    tool: Text
+    method: Literal["minmax", "percentile", "entropy"]
+    percentile: float | None = Field(None, gt=50, le=100)
+    frames: tuple[CalibrationFrame, ...]
+    quantized: dict[EngineName, tuple[Text, ...]]
+    kept: dict[EngineName, tuple[Text, ...]]
+    measured: dict[str, dict[str, float]] = {}
+    verdict: str = ""
+
+
 class Manifest(_Model):
-    """What a bundle says about itself. `sha256` covers every member but the manifest itself."""
+    """What a bundle says about itself. `sha256` covers every member but the manifest itself.
+
+    `graphs` are the FP32 graphs; `reduced` are those of other precisions, engine to precision to
+    member. `default_precision` is what an engine runs unless it is told otherwise; FP32 where
+    nothing is said, as in bundles that were never calibrated.
+    """
 
     format: Literal[1] = 1
     name: Name
@@ -123,7 +156,10 @@ class Manifest(_Model):
     licence: Text
     classes: tuple[str, ...]
     input: InputSpec
-    graphs: dict[Literal["onnxruntime", "tensorrt"], str]
+    graphs: dict[EngineName, str]
+    reduced: dict[EngineName, dict[Literal["fp16", "int8"], str]] = {}
+    default_precision: dict[EngineName, Precision] = {}
+    calibration: CalibrationRecord | None = None
     upsampler: UpsamplerSpec
     training: TrainingRecord
     metrics: dict[str, dict[str, float]]
@@ -141,12 +177,25 @@ class Manifest(_Model):
     def _safe_members(self) -> "Manifest":
         if "onnxruntime" not in self.graphs:
             raise ValueError("graphs must name a graph for onnxruntime, the reference engine")
+        for engine, precision in self.default_precision.items():
+            if precision not in self.precisions(engine):
+                raise ValueError(f"default_precision: there is no {precision} graph for {engine}")
         for name in (*self.referenced_members(), *self.sha256):
             if not is_safe_member(name):
                 raise ValueError(f"member name {name!r} is not a plain relative path")
         return self
 
+    def precisions(self, engine: EngineName) -> tuple[Precision, ...]:
+        """What an engine can run, from fp32 down."""
+        reduced = self.reduced.get(engine, {})
+        return ("fp32", *(p for p in REDUCED if p in reduced))
+
+    def graph_members(self) -> tuple[str, ...]:
+        """Names of the members that are ONNX graphs."""
+        reduced = (name for graphs in self.reduced.values() for name in graphs.values())
+        return (*self.graphs.values(), *reduced)
+
     def referenced_members(self) -> tuple[str, ...]:
         """Names of the members that graphs and golden frames point to."""
         golden = [name for frame in self.golden for name in (frame.image, frame.probabilities)]
-        return (*self.graphs.values(), *golden)
+        return (*self.graph_members(), *golden)

@@ -9,8 +9,8 @@ from cropseg_edge.bundle.bundle import Bundle, read_bundle
 from cropseg_edge.engines.protocol import Engine
 from cropseg_edge.errors import ParityError
 
-MAX_DIFFERENCE = 1e-3
-MIN_IOU = 0.99
+MAX_DIFFERENCE = {"fp32": 1e-3}  # of a probability; rounded networks are judged by their masks
+MIN_IOU = {"fp32": 0.99, "fp16": 0.99, "int8": 0.97}
 
 
 class Parity(NamedTuple):
@@ -25,10 +25,19 @@ def verify_golden(
     *,
     threads: int | None = None,
     engine: Engine | None = None,
-    max_difference: float = MAX_DIFFERENCE,
-    min_iou: float = MIN_IOU,
+    precision: str | None = None,
+    max_difference: float | None = None,
+    min_iou: float | None = None,
 ) -> list[Parity]:
     """Run every golden frame.
+
+    Args:
+        bundle: a bundle, its path, or None for the shipped one.
+        threads: CPU threads of the engine.
+        engine: what to verify; None makes an ONNX Runtime engine of the given precision.
+        precision: None takes the bundle's default.
+        max_difference: of a probability; None: 0.001 at fp32, no limit otherwise.
+        min_iou: of the masks; None: 0.99, at int8 0.97.
 
     Raises:
         ParityError: there is no golden frame, or one differs by more than allowed.
@@ -38,7 +47,11 @@ def verify_golden(
 
     checked = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     name, results = checked.path.name, []
-    with Segmenter(checked, threads=threads, engine=engine) as segmenter:
+    with Segmenter(checked, threads=threads, engine=engine, precision=precision) as segmenter:
+        ran = segmenter.engine.precision
+        if max_difference is None:
+            max_difference = MAX_DIFFERENCE.get(ran, 1.0)
+        min_iou = MIN_IOU[ran] if min_iou is None else min_iou
         for number, (image, reference) in enumerate(checked.golden()):
             got = segmenter.probabilities(image)
             if got.shape != reference.shape:
@@ -50,8 +63,8 @@ def verify_golden(
             parity = Parity(difference, _mean_iou(got.argmax(0), reference.argmax(0)))
             if not (difference <= max_difference and parity.iou >= min_iou):
                 raise ParityError(
-                    f"{name}: golden frame {number} differs by {difference:.1e} with mask IoU "
-                    f"{parity.iou:.3f}; allowed are {max_difference:g} and {min_iou:g}"
+                    f"{name}: {ran} golden frame {number} differs by {difference:.1e} with mask "
+                    f"IoU {parity.iou:.3f}; allowed are {max_difference:g} and {min_iou:g}"
                 )
             results.append(parity)
     if not results:

@@ -33,6 +33,11 @@ def info(bundle: Path | None) -> None:
         "input": f"{spec.tensor}: {spec.width}x{spec.height}, {spec.color_order}, "
         f"mean {list(spec.mean)}, std {list(spec.std)}",
         "engines": ", ".join(f"{engine} ({graph})" for engine, graph in manifest.graphs.items()),
+        "precisions": ", ".join(
+            f"{engine} {'/'.join(manifest.precisions(engine))} "
+            f"(runs {checked.default_precision(engine)})"
+            for engine in manifest.graphs
+        ),
         "upsampler": f"FADE{lite}, {gated}, 5x5, x{manifest.upsampler.scale}",
         "golden": f"{len(manifest.golden)} frames",
         "trained": f"{manifest.training.steps} steps, {manifest.training.images_seen} images seen, "
@@ -42,6 +47,13 @@ def info(bundle: Path | None) -> None:
         click.echo(f"{key:<10} {value}")
     if manifest.training.note:
         click.echo(f"{'note':<10} {manifest.training.note}")
+    if manifest.calibration is not None:
+        record = manifest.calibration
+        click.echo(
+            f"{'calibrated':<10} {len(record.frames)} frames, {record.method}, {record.tool}"
+        )
+        if record.verdict:
+            click.echo(f"{'verdict':<10} {record.verdict}")
     click.echo("training data")
     for data in manifest.training.datasets:
         click.echo(f"  {data.name:<24}{data.split:<12}{data.images:>7} images  {data.licence}")

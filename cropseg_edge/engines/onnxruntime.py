@@ -19,17 +19,21 @@ class OnnxRuntimeEngine:
     Args:
         bundle: the checked bundle.
         threads: of one run; None takes the physical cores this process may use, at most 4.
+        precision: fp32 or int8; None takes the bundle's default.
 
     Raises:
-        BundleError: ONNX Runtime does not understand the graph.
+        BundleError: ONNX Runtime does not understand the graph, or there is none of that precision.
         EngineError: the graph's inputs and outputs are not those of the manifest.
     """
 
     name = "onnxruntime"
-    precision = "fp32"
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, threads: int | None = None, precision: str | None = None
+    ) -> None:
         import onnxruntime as ort
+
+        self.precision: str = precision or bundle.default_precision(self.name)
 
         if threads is not None and threads < 1:
             raise EngineError(f"threads must be at least 1, got {threads}")
@@ -44,7 +48,9 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: Any = ort.InferenceSession(
-                bundle.graph("onnxruntime"), options, providers=["CPUExecutionProvider"]
+                bundle.graph(self.name, self.precision),
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except _runtime_errors() as error:
             raise BundleError(
