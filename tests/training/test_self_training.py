@@ -66,8 +66,8 @@ def settings(config_file, stage1, unlabelled):
         folder, labels = unlabelled
         own = (
             "size=mini", f"teacher={stage1}", "burn_in=3",
-            f"unlabelled={{weights: {{'{folder}': 1}}, veto: {{'{folder}': '{labels}'}}, batch: 2}}",
-            *overrides,
+            f"unlabelled={{weights: {{'{folder}': 1}}, batch: 2}}",
+            f"unlabelled.veto={{'{folder}': '{labels}'}}", *overrides,
         )  # fmt: skip
         return load_config(config_file, own, SelfTrainConfig)
 
