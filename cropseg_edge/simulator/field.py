@@ -16,7 +16,7 @@ from cropseg_edge.simulator.frame import PlantTruth, RowLine, SimulatedFrame
 from cropseg_edge.simulator.library import VARIANTS_PER_WEED, grow_library, stamp
 from cropseg_edge.simulator.paint import paint
 from cropseg_edge.simulator.planting import Plants, crop_plants, join, weed_plants
-from cropseg_edge.simulator.presets import named_scene, training_scene
+from cropseg_edge.simulator.presets import named_scene, sample_scene, training_scene
 from cropseg_edge.simulator.rng import F32
 from cropseg_edge.simulator.scene import Scene
 from cropseg_edge.simulator.shading import expose, hsv_to_linear
@@ -176,4 +176,6 @@ def random_scene(rng: np.random.Generator, width: int = 640, height: int = 480) 
 
 def sample_frame(seed: int, width: int = 640, height: int = 480) -> SimulatedFrame:
     """One frame of a random scene: for training."""
-    return random_scene(np.random.default_rng((seed, 4)), width, height).render(0)
+    return FieldSimulator(
+        width=width, height=height, scene=sample_scene(seed), budget=50_000
+    ).render(0)

@@ -203,3 +203,9 @@ def training_scene(rng: np.random.Generator, seed: int) -> Scene:
     mount = _random_mount(rng, camera, species, growth)
     soil = replace(_soil(rng), things=float(rng.uniform(0.5, 8) * (rng.random() < 0.25)))
     return Scene(species, condition, camera, seed, planting, soil, light, mount, lens)
+
+
+def sample_scene(seed: int) -> Scene:
+    """The random scene that `seed` stands for: what `field.sample_frame` shows."""
+    rng = np.random.default_rng((seed, 4))
+    return training_scene(rng, int(rng.integers(2**31)))

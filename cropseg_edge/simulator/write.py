@@ -13,6 +13,7 @@ from cropseg_edge.errors import ConfigError
 from cropseg_edge.files import write_atomically
 from cropseg_edge.simulator.field import FieldSimulator, sample_frame
 from cropseg_edge.simulator.frame import SimulatedFrame
+from cropseg_edge.simulator.presets import sample_scene
 
 _JPEG_QUALITY = 95
 DATASET = "simulator"
@@ -71,8 +72,9 @@ def write_training_root(
     out: Path, frames: int, seed: int, width: int = 640, height: int = 480
 ) -> Iterator[int]:
     """Writes `frames` frames of random scenes as a training root: `simulator/images` and so on,
-    `splits.csv` and `datasets.yaml`. Frames that are there already are kept, so a run can be cut
-    off and taken up again. Yields the number of each frame written or kept.
+    `splits.csv` (which also gives each frame's species and condition) and `datasets.yaml`. Frames
+    that are there already are kept, so a run can be cut off and taken up again. Yields the number
+    of each frame written or kept.
 
     Raises:
         ConfigError: `out` is a root of other pictures, whose tables would be lost.
@@ -81,12 +83,14 @@ def write_training_root(
     if tables.exists() and tables.read_bytes() != _DATASETS_YAML.encode():
         raise ConfigError(f"{tables} is not the simulator's; choose another --out")
     folder = out / DATASET
-    table = ["dataset,stem,split"]
+    table = ["dataset,stem,split,species,condition"]
     for index in range(frames):
         stem = f"{seed:04d}_{index:06d}"
-        table.append(f"{DATASET},{stem},train")
+        number = seed * 1_000_003 + index
+        scene = sample_scene(number)
+        table.append(f"{DATASET},{stem},train,{scene.species},{scene.condition}")
         if not (folder / "images" / f"{stem}.jpg").exists():
-            write_frame(folder, stem, sample_frame(seed * 1_000_003 + index, width, height))
+            write_frame(folder, stem, sample_frame(number, width, height))
         yield index
     _replace(out / "datasets.yaml", _DATASETS_YAML.encode())
     _replace(out / "splits.csv", ("\n".join(table) + "\n").encode())

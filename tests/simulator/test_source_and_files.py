@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from cropseg_edge.cli.simulate import simulate
 from cropseg_edge.errors import ConfigError
 from cropseg_edge.simulator import FieldSimulator
+from cropseg_edge.simulator.presets import sample_scene
 from cropseg_edge.simulator.source import SimulatorSource
 from cropseg_edge.simulator.write import write_training_root
 
@@ -78,6 +79,10 @@ def test_a_training_root_is_taken_up_where_it_stopped(tmp_path: Path) -> None:
     for folder, suffix in (("images", "jpg"), ("masks", "png"), ("depth", "png")):
         files = sorted((tmp_path / "simulator" / folder).iterdir())
         assert [f.name for f in files] == [f"{s}.{suffix}" for s in stems]
+    scenes = [sample_scene(1_000_003 + index) for index in range(3)]
+    assert [(r["species"], r["condition"]) for r in listed] == [
+        (scene.species, scene.condition) for scene in scenes
+    ]
     labels = yaml.safe_load((tmp_path / "datasets.yaml").read_text())["simulator"]["labels"]
     assert labels == {0: ["background"], 1: ["crop"], 2: ["weed"]}
 
