@@ -1,12 +1,11 @@
 """What tells attention where its tokens are: BEiT's relative bias and DINOv3's rotations."""
 
 import math
-from functools import lru_cache
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from training.models.resizing import resize_table
 
 
 class RelativeBias(nn.Module):
@@ -41,40 +40,6 @@ class RelativeBias(nn.Module):
         reads, is_read, between = self.cls[:, :, None, None].unbind(1)  # [heads, 1, 1] each
         top = torch.cat([between.expand(heads, prefix, prefix), reads.expand(heads, prefix, n)], 2)
         return torch.cat([top, torch.cat([is_read.expand(heads, n, prefix), bias], 2)], 1)
-
-
-def resize_table(table: Tensor, size: tuple[int, int]) -> Tensor:
-    """A bias table [heads, 2h - 1, 2w - 1] for a grid of `size`.
-
-    The offsets near zero keep their meaning: to a smaller grid the table is cut, to a larger one
-    it is stretched towards its ends by a geometric sequence, as BEiT's fine-tuning does.
-    """
-    height, width = 2 * size[0] - 1, 2 * size[1] - 1
-    if table.shape[1:] == (height, width):
-        return table
-    vertical = torch.from_numpy(stretch(table.shape[1], height)).to(table)
-    horizontal = torch.from_numpy(stretch(table.shape[2], width)).to(table)
-    return vertical @ table @ horizontal.T
-
-
-@lru_cache(maxsize=32)
-def stretch(source: int, target: int) -> NDArray[np.float64]:
-    """Cubic spline interpolation as a matrix, float64 [target, source]; both lengths odd."""
-    from scipy.interpolate import CubicSpline
-
-    half, wanted = source // 2, target // 2
-    if half == 0:
-        return np.ones((target, 1))
-    if wanted <= half:
-        return np.eye(source)[half - wanted : half + wanted + 1]
-    low, high = 1.0, float(wanted)  # the ratio whose sequence of `half` steps sums to `wanted`
-    for _ in range(100):
-        ratio = (low + high) / 2
-        low, high = (ratio, high) if (ratio ** np.arange(half)).sum() < wanted else (low, ratio)
-    steps = np.cumsum(ratio ** np.arange(half))
-    positions = np.concatenate([-steps[::-1], [0.0], steps])
-    offsets = np.clip(np.arange(-wanted, wanted + 1), positions[0], positions[-1])
-    return CubicSpline(positions, np.eye(source))(offsets)
 
 
 def rotations(size: tuple[int, int], width: int, base: float, like: Tensor) -> Tensor:
