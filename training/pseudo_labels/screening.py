@@ -88,12 +88,12 @@ def _own_faults(
         return "no label", f"no label was made: {candidate.refused}"
     if found.failed:
         return "damaged", found.failed
+    if found.unsure > config.max_unsure:
+        return "unsure", f"{found.unsure:.0%} has no label, more than {config.max_unsure:.0%}"
     if found.cover < config.min_cover:
         return "cover", f"plants cover {found.cover:.1%}, less than {config.min_cover:.1%}"
     if found.cover > config.max_cover:
         return "cover", f"plants cover {found.cover:.1%}, more than {config.max_cover:.1%}"
-    if found.unsure > config.max_unsure:
-        return "unsure", f"{found.unsure:.0%} has no label, more than {config.max_unsure:.0%}"
     if candidate.score < config.min_score:
         return "score", f"score {candidate.score:.2f}, less than {config.min_score:.2f}"
     if found.agreement < config.min_agreement:
