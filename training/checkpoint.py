@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cropseg_edge.errors import ConfigError, StorageError
+from training.distributed import local
 from training.models.registry import ModelSize, build, describe
 from training.models.segmenter import CropSegmenter
 
@@ -118,6 +119,6 @@ class Average:
         source: dict[str, Tensor] = model.state_dict()
         for name, average in self.model.state_dict().items():
             if average.is_floating_point():
-                average.lerp_(source[name], 1 - decay)
+                local(average).lerp_(local(source[name]), 1 - decay)
             else:
                 average.copy_(source[name])

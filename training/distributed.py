@@ -4,14 +4,13 @@ One process alone is a run, too; everything here then does nothing.
 """
 
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map
 
 from cropseg_edge.errors import ConfigError
@@ -104,14 +103,16 @@ def replicate(model: nn.Module, workers: Workers) -> nn.Module:
     passes of one step.
     """
     called = Called(model)
-    if workers.world == 1 or isinstance(next(model.parameters()), DTensor):
+    if workers.world == 1 or sharded(next(model.parameters())):
         return called
-    return nn.parallel.DistributedDataParallel(
-        called,
-        device_ids=[workers.device] if workers.device.type == "cuda" else None,
-        broadcast_buffers=False,
-        gradient_as_bucket_view=True,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer torch renames the option
+        return nn.parallel.DistributedDataParallel(
+            called,
+            device_ids=[workers.device] if workers.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
 
 
 def shard(model: nn.Module) -> None:
@@ -120,20 +121,35 @@ def shard(model: nn.Module) -> None:
     Raises:
         ConfigError: the process was not started by torchrun.
     """
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
     if not dist.is_initialized():
         raise ConfigError("parallel: fsdp needs processes; start with torchrun -m training train")
     for block in model.backbone.vit.blocks:
         fully_shard(block)
     fully_shard(model)
+    register_fsdp_forward_method(model, "predict")
+
+
+def sharded(tensor: Any) -> bool:
+    """Whether this is a tensor that FSDP spread over processes (a DTensor: slow to import)."""
+    return isinstance(tensor, Tensor) and hasattr(tensor, "full_tensor")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor."""
+    return tensor.to_local() if sharded(tensor) else tensor
 
 
 def whole(tree: Any) -> Any:
     """A tree of tensors with the sharded ones gathered on the CPU; every process must call it."""
-    return tree_map(lambda x: x.full_tensor().cpu() if isinstance(x, DTensor) else x, tree)
+    return tree_map(lambda x: x.full_tensor().cpu() if sharded(x) else x, tree)
 
 
 def sharded_like(value: Tensor, target: Tensor) -> Tensor:
     """A whole tensor laid out over the processes as `target` is."""
-    if not isinstance(target, DTensor):
+    if not sharded(target):
         return value
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)

@@ -15,9 +15,7 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_map
-from torch.utils.checkpoint import checkpoint
 
 from cropseg_edge.errors import ConfigError
 from training.checkpoint import Average, misfit, size_of, size_state
@@ -26,8 +24,8 @@ from training.data.batches import batches
 from training.distributed import join, replicate, shard, sharded_like, whole
 from training.losses import partial_cross_entropy, set_dice
 from training.models.fade import bilinear_like
-from training.models.registry import SIZES, build
 from training.optimiser import learning_rate, make_optimiser, set_rate
+from training.start import start
 
 log = logging.getLogger("training")
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -44,11 +42,6 @@ class Run:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        if config.size not in SIZES:
-            raise ConfigError(f"size must be one of {', '.join(SIZES)}; got {config.size!r}")
-        self.size = SIZES[config.size]
-        if config.drop_path is not None:
-            self.size = replace(self.size, drop_path=config.drop_path)
         self.workers = join(config.device)
         if config.batch % (self.workers.world * config.accumulate):
             raise ConfigError(
@@ -57,8 +50,13 @@ class Run:
             )
         self.device = self.workers.device
         torch.manual_seed(config.seed)
-        layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.model = build(self.size).to(self.device, memory_format=layout)
+        self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.size, model = start(config)
+        self.model = model.to(self.device)
+        if config.parallel == "ddp":  # FSDP takes contiguous weights only
+            self.model = self.model.to(memory_format=self.layout)
+        if self.workers.world > 1 and self.device.type == "cuda":  # there is none for the CPU
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.average = Average.of(self.model, config.optimiser.ema)
         self._replicated = self._prepare()
         self.optimiser = make_optimiser(self.model, config.optimiser)
@@ -70,18 +68,14 @@ class Run:
 
     def _prepare(self) -> nn.Module:
         """The network as training calls it: recomputing, compiled, shared by the processes."""
-        config, backbone = self.config, self.model.backbone
+        config = self.config
         if config.parallel == "fsdp":
             if config.precision == "fp16":
                 raise ConfigError("precision fp16 does not go with parallel: fsdp; use bf16")
             shard(self.model)
             shard(self.average.model)
-            torch.distributed.fsdp.register_fsdp_forward_method(self.model, "predict")
         if config.checkpointing:
-            for block in (*backbone.vit.blocks, *backbone.injectors, *backbone.extractors):
-                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-        if self.workers.world > 1 and self.device.type == "cuda":
-            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            self.model.backbone.vit.checkpointing = True
         if config.compile:
             self.model.compile()
         return replicate(self.model, self.workers)
@@ -175,8 +169,9 @@ class Run:
         """`model.method(*inputs)` in training, under the configured precision, such that the
         processes' gradients meet. Losses must call the network so, or through `predict`."""
         dtype = AUTOCAST.get(self.config.precision)
-        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
-        inputs = tuple(x.contiguous(memory_format=layout) if x.dim() == 4 else x for x in inputs)
+        inputs = tuple(
+            x.contiguous(memory_format=self.layout) if x.dim() == 4 else x for x in inputs
+        )
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             return self._replicated(method, *inputs)
 
@@ -223,7 +218,7 @@ class Run:
             total += loss.detach()
         self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.clip)
-        if torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
+        if torch.isfinite(whole(norm)):
             self.scaler.step(self.optimiser)
             self.workers.average_buffers(self.model)
             self.average.update(self.model, self.step)
