@@ -10,9 +10,14 @@ from cropseg_edge.errors import CropSegError
 
 COMMANDS = {
     "train": "training.commands.train:train",
+    "shards": "training.commands.shards:shards",
+    "benchmark": "training.commands.benchmark:benchmark",
     "screen": "training.commands.screen:screen",
     "self-train": "training.commands.self_train:self_train",
+    "distill": "training.commands.distill:distill",
+    "evaluate": "training.commands.evaluate:evaluate",
     "export": "training.commands.export:export",
+    "sizes": "training.commands.sizes:sizes",
     "plot": "training.commands.plot:plot",
 }
 

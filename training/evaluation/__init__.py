@@ -1,0 +1,1 @@
+"""Predictions against ground truth, with intervals, by condition, beside baselines, as pages."""
