@@ -26,7 +26,7 @@ from training.selection import (
     veto,
 )
 from training.teacher import Teacher, autocast, check_lessons, lessons
-from training.train import train
+from training.train import training_steps
 
 
 class SelectionConfig(Section):
@@ -58,8 +58,12 @@ def self_train(config: SelfTrainConfig, out: Path) -> Path:
         FrameError: as `train`; unlabelled pictures are missing, or kept for evaluation.
     """
     teacher = Teacher(config.teacher)
-    teacher.record(config, out)
-    return train(config, out, lambda _: SelfTrainRun(config, teacher))
+    steps = training_steps(config, out, lambda _: SelfTrainRun(config, teacher))
+    if next(steps).workers.first:
+        teacher.record(config, out)
+    for _ in steps:
+        pass
+    return out / "last.pt"
 
 
 class SelfTrainRun(Run):

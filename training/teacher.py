@@ -41,7 +41,9 @@ class Teacher:
     def record(self, config: TrainConfig, out: Path) -> None:
         """Its figures on the run's held-out pictures, once, as `out/teacher.json`."""
         path = out / "teacher.json"
-        if path.exists() or not (pictures := list(validation_pictures(config))):
+        if path.exists() and self.sha256 in path.read_text(encoding="utf-8"):
+            return
+        if not (pictures := list(validation_pictures(config))):
             return
         vegetation, crop = validate(self.model, pictures, config.data.frame)
         log.info("teacher: vegetation_miou %.2f crop_miou %.2f", vegetation, crop)
@@ -51,7 +53,6 @@ class Teacher:
             "vegetation_miou": round(vegetation, 2),
             "crop_miou": round(crop, 2),
         }
-        out.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(record, indent=1).encode() + b"\n")
 
 

@@ -41,9 +41,9 @@ class StrongAugmentation(AugmentationConfig):
 class UnlabelledConfig(Section):
     """Where pictures without labels come from; labels that they may have are not read.
 
-    `weights` are relative and name a set of `data.roots` or a folder of images. `veto` gives, for
-    some of them, the folder that `pseudo-label` wrote (`masks/STEM.png`, 0 background): what it
-    calls background cannot be vegetation.
+    `weights` are relative and name a set of `data.roots`, or a folder: of images, or of a set in
+    another root. `veto` gives, for some of them, the folder that `pseudo-label` wrote
+    (`masks/STEM.png`, 0 background): what it calls background cannot be vegetation.
     """
 
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
@@ -111,7 +111,8 @@ def unlabelled_batches(
 
 
 def find_pictures(data: DataConfig, name: str) -> list[Path]:
-    """The pictures called `name`: a set of a data root, or a folder of images.
+    """The pictures called `name`: a set of `data.roots`, or a folder, which may be a set of
+    another data root.
 
     Of a set, what `splits.csv` puts into `data.split` or `unlabelled`, without the pictures that
     are held out of training.
@@ -120,26 +121,22 @@ def find_pictures(data: DataConfig, name: str) -> list[Path]:
         FrameError: no such set or folder, nothing in it, or it may not be trained on.
         ConfigError: a root's tables cannot be read.
     """
-    for root in data.roots:
+    folder = Path(name).resolve()
+    places = [(root, name) for root in data.roots]
+    places += [(folder.parent, folder.name), (folder.parent.parent, folder.parent.name)]
+    for root, of_set in places:
         described = _described(root)
-        if name not in described:
+        if of_set not in described:
             continue
-        if isinstance(described[name], dict) and described[name].get("train") is False:
-            raise FrameError(f"{name} is for evaluation only: do not train on it, not unlabelled")
-        stems = _stems(root, name, {data.split, OWN_SPLIT})
-        if name in data.weights:
+        if isinstance(described[of_set], dict) and described[of_set].get("train") is False:
+            raise FrameError(f"{of_set} is for evaluation only: do not train on its pictures")
+        stems = _stems(root, of_set, {data.split, OWN_SPLIT})
+        if of_set in data.weights:
             stems = {stem for stem in stems if not held_out(stem, data.validation)}
-        return _images(root / name / "images", stems)
-    folder = Path(name)
+        return _images(root / of_set / "images", stems)
     if not folder.is_dir():
         looked = ", ".join(map(str, data.roots))
         raise FrameError(f"unlabelled: {name} is no folder of images, nor a set in {looked}")
-    for parent in folder.resolve().parents[:2]:
-        if (parent / "datasets.yaml").is_file():
-            raise ConfigError(
-                f"unlabelled: {folder} belongs to the data root {parent}, whose splits decide what "
-                "may be trained on; give the root in data.roots and the set by its name"
-            )
     return _images(folder, None)
 
 

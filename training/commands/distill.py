@@ -1,0 +1,52 @@
+"""`distill`: a teacher's checkpoint and pictures in, one or more students out."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="YAML file; see training/configs/quick/distill.yaml.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder; each student gets OUT/SIZE with checkpoint, log and effective configuration.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override one value, e.g. --set 'students={nano: null}'.",
+)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads (default: torch's choice).")
+def distill(config_path: Path, out: Path, overrides: tuple[str, ...], threads: int | None) -> None:
+    """Teach edge students what a large network knows, on pictures with or without labels.
+
+    They match its logits and what it gives to FADE; all students share the teacher's passes.
+    Fine-tune each with `train`, `init` being its checkpoint. Started again with the same --out,
+    every student goes on where it stood.
+
+    \b
+    Example, on the simulator's data and after the example of `self-train`:
+      python -m training distill --config training/configs/quick/distill.yaml --out runs/students
+      python -m training train --config training/configs/quick/train.yaml \\
+        --set init=runs/students/nano/last.pt --out runs/fine
+    """
+    import torch
+
+    from training.config import load_config
+    from training.distill import DistillConfig
+    from training.distill import distill as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    for path in run(load_config(config_path, overrides, DistillConfig), out).values():
+        click.echo(path)
