@@ -164,7 +164,7 @@ def read_root(root: Path, split: str) -> dict[str, list[Pair]]:
         )
         if image is None:
             raise ConfigError(f"{folder / 'images' / stem}.* is in splits.csv but not there")
-        meaning = _meaning(datasets, name, root)
+        meaning = label_meaning(datasets, name, root)
         pairs.setdefault(name, []).append(Pair(image, folder / "masks" / f"{stem}.png", meaning))
     if not pairs:
         raise ConfigError(f"{root / 'splits.csv'} has nothing in split {split!r}")
@@ -184,12 +184,18 @@ def read_folders(images: Path, masks: Path) -> list[Pair]:
 def read_mask(path: Path) -> Labels:
     """A mask file as uint8 [H, W]. Raises FrameError where it is not an 8-bit grey PNG."""
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        data = path.read_bytes()
     except OSError as error:
         raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
-    mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    return decode_mask(data, str(path))
+
+
+def decode_mask(data: bytes, name: str) -> Labels:
+    """The bytes of the mask called `name` as uint8 [H, W]; FrameError as `read_mask`."""
+    pixels = np.frombuffer(data, np.uint8)
+    mask = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED) if pixels.size else None
     if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
-        raise FrameError(f"{path}: a mask must be an 8-bit PNG of one channel with label values")
+        raise FrameError(f"{name}: a mask must be an 8-bit PNG of one channel with label values")
     return np.asarray(mask, np.uint8)
 
 
@@ -206,7 +212,8 @@ def _matches(images: Path, masks: Path) -> Iterator[Pair]:
             yield Pair(image, mask, COMPLETE)
 
 
-def _meaning(datasets: object, name: str, root: Path) -> Meaning:
+def label_meaning(datasets: object, name: str, root: Path) -> Meaning:
+    """What a set's mask values may mean, from a root's `datasets.yaml`. Raises ConfigError."""
     try:
         labels = datasets[name]["labels"]  # type: ignore[index]
         meaning = {int(v): {CLASSES.index(c) for c in classes} for v, classes in labels.items()}

@@ -16,6 +16,7 @@ COMMANDS = {
     "self-train": "training.commands.self_train:self_train",
     "distill": "training.commands.distill:distill",
     "evaluate": "training.commands.evaluate:evaluate",
+    "experiment": "training.commands.experiment:experiment",
     "export": "training.commands.export:export",
     "sizes": "training.commands.sizes:sizes",
     "plot": "training.commands.plot:plot",

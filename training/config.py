@@ -68,10 +68,9 @@ class TrainConfig(Section):
 
     size: str = "nano"
     drop_path: float | None = Field(None, ge=0, lt=1)  # instead of the size's own
+    last_step: Literal["fade", "bilinear"] | None = None  # instead of the size's own
     init: Path | None = None  # checkpoint of an earlier stage whose weights this run starts from
-    trunk: Path | None = (
-        None  # weights of a plain ViT to start from; see training.models.pretrained
-    )
+    trunk: str | None = None  # ViT, BEiT or DINO weights to start from: file, folder or hub name
     steps: int = Field(ge=1)
     batch: int = Field(8, ge=1)
     accumulate: int = Field(1, ge=1)  # parts that a process takes its share of the batch in
@@ -110,6 +109,13 @@ def load_config(
         raise ConfigError(f"cannot read the configuration {path}: {reason}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the configuration {path} must be keys with values, got {values!r:.80}")
+    return configured(values, overrides, kind, str(path))
+
+
+def configured(
+    values: dict[str, Any], overrides: tuple[str, ...], kind: type[Config], source: str
+) -> Config:
+    """A `kind` of plain values, which came from `source`; errors as in `load_config`."""
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
@@ -127,7 +133,7 @@ def load_config(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {key}: {first['msg']} (got {first['input']!r})") from error
+        raise ConfigError(f"{source}: {key}: {first['msg']} (got {first['input']!r})") from error
 
 
 def dump_config(config: Section) -> str:

@@ -3,6 +3,8 @@
 One process alone is a run, too; everything here then does nothing.
 """
 
+import atexit
+import logging
 import os
 import warnings
 from dataclasses import dataclass
@@ -75,7 +77,15 @@ def join(device: str = "auto") -> Workers:
         if cuda:
             torch.cuda.set_device(place)
         dist.init_process_group("nccl" if cuda else "gloo")
+        atexit.register(leave)
+        if dist.get_rank():
+            logging.getLogger("training").setLevel(logging.WARNING)
     return Workers(dist.get_rank(), dist.get_world_size(), place)
+
+
+def first_process() -> bool:
+    """Whether this is torchrun's first process, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def leave() -> None:

@@ -210,12 +210,18 @@ class Run:
         set_rate(self.optimiser, learning_rate(self.step, config.steps, config.optimiser))
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for number in range(config.accumulate):
-            part = tree_map(partial(self._part, number=number), batch)
-            with self._exchange(last=number == config.accumulate - 1):
-                loss = self.loss(part) / config.accumulate
-                self.scaler.scale(loss).backward()
-            total += loss.detach()
+        try:
+            for number in range(config.accumulate):
+                part = tree_map(partial(self._part, number=number), batch)
+                with self._exchange(last=number == config.accumulate - 1):
+                    loss = self.loss(part) / config.accumulate
+                    self.scaler.scale(loss).backward()
+                total += loss.detach()
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"the GPU's memory does not suffice for {config.batch} pictures a step in "
+                f"{config.accumulate} parts; raise accumulate, or set checkpointing: true"
+            ) from error
         self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.clip)
         if torch.isfinite(whole(norm)):

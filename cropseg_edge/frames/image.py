@@ -28,14 +28,19 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         data = path.read_bytes()
     except OSError as error:
         raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
+    return decode_image(data, path.suffix, str(path))
+
+
+def decode_image(data: bytes, suffix: str, name: str) -> NDArray[np.uint8]:
+    """The bytes of the image file called `name`, which ends in `suffix`; see `read_image`."""
     try:
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png") or not data:
+        if suffix.lower() in (".jpg", ".jpeg", ".png") or not data:
             return decode_compressed(data)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except (FrameError, cv2.error) as error:
-        raise FrameError(f"{path}: {error}") from error
+        raise FrameError(f"{name}: {error}") from error
     if image is None:
-        raise FrameError(f"{path}: not an image that OpenCV can read, or a damaged one")
+        raise FrameError(f"{name}: not an image that OpenCV can read, or a damaged one")
     return np.asarray(image, np.uint8)
 
 

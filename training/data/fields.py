@@ -5,17 +5,41 @@ means background or weed), so labels are sets of classes: one bit a class, 0 whe
 """
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import ConfigError, FrameError
-from cropseg_edge.evaluation import Meaning, Pair, read_mask, read_root
+from cropseg_edge.evaluation import Pair, label_meaning, read_mask, read_root
 from cropseg_edge.frames.image import read_image
-from cropseg_edge.mask import UNKNOWN
+from training.data.labels import to_sets
+from training.data.shards import index_path, read_shards
+
+
+class LabelledSet(Protocol):
+    """Pictures with labels, by stem, in folders or in shards."""
+
+    name: str
+    licence: str
+
+    @property
+    def pairs(self) -> Mapping[str, object]:
+        """What is known of each picture, by stem, sorted."""
+        ...
+
+    def read(self, stem: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Picture, uint8 [H, W, 3] BGR, and class sets, uint8 [H, W]: 1 background, 2 crop, 4 weed.
+
+        Raises:
+            FrameError: a file is missing or unreadable, the sizes differ, or the mask has a value
+                that its set does not explain.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -33,46 +57,14 @@ class FieldSet:
     pairs: dict[str, Pair]
 
     def read(self, stem: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Picture, uint8 [H, W, 3] BGR, and class sets, uint8 [H, W]: 1 background, 2 crop, 4 weed.
-
-        Raises:
-            FrameError: a file is missing, unreadable, or the sizes differ.
-        """
+        """See `LabelledSet`."""
         pair = self.pairs[stem]
         image, mask = read_image(pair.image), read_mask(pair.mask)
-        if mask.shape != image.shape[:2]:
-            raise FrameError(
-                f"{pair.mask}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image "
-                f"{image.shape[1]}x{image.shape[0]}; they must be of one size"
-            )
-        return image, to_sets(mask, pair.meaning, str(pair.mask))
+        return image, to_sets(mask, pair.meaning, image, str(pair.mask))
 
 
-def to_sets(mask: NDArray[np.uint8], meaning: Meaning, name: str) -> NDArray[np.uint8]:
-    """Class sets of a mask, uint8 [H, W]; 255 is unknown.
-
-    Raises:
-        FrameError: the mask called `name` holds a value that `meaning` does not explain.
-    """
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    if unknown := set(present.tolist()) - set(meaning) - {UNKNOWN}:
-        raise FrameError(
-            f"{name}: mask values {sorted(unknown)[:8]} are not among the labels of its set in "
-            f"datasets.yaml, {sorted(meaning)}, nor 255 (unknown)"
-        )
-    return class_sets(meaning)[mask]
-
-
-def class_sets(meaning: Meaning) -> NDArray[np.uint8]:
-    """Look-up table uint8 [256] from mask value to set of classes as bits."""
-    table = np.zeros(256, np.uint8)
-    for value, classes in meaning.items():
-        table[value] = sum(1 << c for c in classes)
-    return table
-
-
-def find_set(roots: list[Path], name: str, split: str) -> FieldSet:
-    """The set called `name` in the first root that has it.
+def find_set(roots: list[Path], name: str, split: str) -> LabelledSet:
+    """The set called `name` in the first root that has it, in folders or in shards.
 
     Raises:
         FrameError: no root has it, it may not be trained on, or it has no picture in `split`.
@@ -93,6 +85,8 @@ def find_set(roots: list[Path], name: str, split: str) -> FieldSet:
         licence = str(described[name]["licence"])
         if split == "train" and described[name].get("train") is False:
             raise FrameError(f"{name} is for evaluation only ({licence}): do not train on it")
+        if index_path(root, name, split).exists():
+            return read_shards(root, name, split, licence, label_meaning(described, name, root))
         pairs = read_root(root, split).get(name)
         if not pairs:
             raise FrameError(f"{root / 'splits.csv'} has no {name} in split {split!r}")

@@ -1,0 +1,42 @@
+"""Masks in, class sets out: a bit a class (1 background, 2 crop, 4 weed), 0 where nothing is known.
+
+A mask value may leave classes open: 0 in a crop-only set means background or weed.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cropseg_edge.errors import FrameError
+from cropseg_edge.evaluation import Meaning
+from cropseg_edge.mask import UNKNOWN
+
+
+def to_sets(
+    mask: NDArray[np.uint8], meaning: Meaning, image: NDArray[np.uint8], name: str
+) -> NDArray[np.uint8]:
+    """Class sets of an image's mask, uint8 [H, W]; 255 is unknown.
+
+    Raises:
+        FrameError: the mask called `name` is of another size than the image, or holds a value that
+            `meaning` does not explain.
+    """
+    if mask.shape != image.shape[:2]:
+        raise FrameError(
+            f"{name}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image "
+            f"{image.shape[1]}x{image.shape[0]}; they must be of one size"
+        )
+    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    if unknown := set(present.tolist()) - set(meaning) - {UNKNOWN}:
+        raise FrameError(
+            f"{name}: mask values {sorted(unknown)[:8]} are not among the labels of its set in "
+            f"datasets.yaml, {sorted(meaning)}, nor 255 (unknown)"
+        )
+    return class_sets(meaning)[mask]
+
+
+def class_sets(meaning: Meaning) -> NDArray[np.uint8]:
+    """Look-up table uint8 [256] from mask value to set of classes as bits."""
+    table = np.zeros(256, np.uint8)
+    for value, classes in meaning.items():
+        table[value] = sum(1 << c for c in classes)
+    return table

@@ -1,0 +1,180 @@
+"""A data root's pictures packed into WebDataset shards, and read back by offset.
+
+A file a picture is slow to list, copy and open where there are more than 100,000. Shards are plain
+tar files: sample 17 is `000000017.jpg`, `000000017.mask.png` and `000000017.json` (its data set and
+stem), so any WebDataset reader can use them. The index NAME/SPLIT.csv says where each one lies;
+with it the pictures of a split are drawn in any order, and a run over shards sees exactly what a
+run over the folders sees.
+"""
+
+import csv
+import io
+import json
+import logging
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from cropseg_edge.errors import ConfigError, FrameError, StorageError
+from cropseg_edge.evaluation import Meaning, Pair, decode_mask, read_root
+from cropseg_edge.files import write_atomically
+from cropseg_edge.frames.image import decode_image
+from training.data.labels import to_sets
+
+log = logging.getLogger("training")
+
+
+class Entry(NamedTuple):
+    """Where a picture and its mask lie: a tar file's name, and offset and length in bytes."""
+
+    shard: str
+    suffix: str
+    image_offset: int
+    image_bytes: int
+    mask_offset: int
+    mask_bytes: int
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """One data set in shards, the pictures of one split; a `training.data.fields.LabelledSet`."""
+
+    name: str
+    licence: str
+    pairs: dict[str, Entry]
+    folder: Path
+    meaning: Meaning
+
+    def read(self, stem: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Picture and class sets; see `LabelledSet`."""
+        entry = self.pairs[stem]
+        path = self.folder / entry.shard
+        try:
+            with path.open("rb") as file:
+                file.seek(entry.image_offset)
+                picture = file.read(entry.image_bytes)
+                file.seek(entry.mask_offset)
+                label = file.read(entry.mask_bytes)
+        except OSError as error:
+            raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
+        where = f"{path} ({stem})"
+        image = decode_image(picture, entry.suffix, where)
+        return image, to_sets(decode_mask(label, where), self.meaning, image, where)
+
+
+def index_path(root: Path, name: str, split: str) -> Path:
+    """Where the index of a set's split lies in a root of shards."""
+    return root / name / f"{split}.csv"
+
+
+def read_shards(root: Path, name: str, split: str, licence: str, meaning: Meaning) -> ShardSet:
+    """The pictures of a split by their index, sorted by stem. Raises ConfigError."""
+    path = index_path(root, name, split)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            pairs = {
+                row.pop("stem"): Entry(
+                    row["shard"], row["suffix"], *(int(row[key]) for key in Entry._fields[2:])
+                )
+                for row in csv.DictReader(file)
+            }
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is no index of shards: {error!r}; pack them again") from error
+    if not pairs:
+        raise FrameError(f"{path} has no picture")
+    return ShardSet(name, licence, dict(sorted(pairs.items())), path.parent, meaning)
+
+
+def write_shards(
+    root: Path, split: str, out: Path, *, sets: tuple[str, ...] = (), per_shard: int = 1000
+) -> dict[str, int]:
+    """Pack a split of a data root; shards that are there already are kept, so that a killed run
+    goes on. Returns the number of pictures of each set.
+
+    Raises:
+        ConfigError: the root cannot be read, has no such set, or `out` holds shards of others.
+        FrameError: a picture or mask cannot be read or they do not go together; names the file.
+        StorageError: `out` cannot be written.
+    """
+    found = read_root(root, split)
+    if missing := set(sets) - set(found):
+        raise ConfigError(f"{root} has no set {sorted(missing)} in split {split!r}")
+    chosen = {name: found[name] for name in sets or found}
+    described = yaml.safe_load((root / "datasets.yaml").read_text(encoding="utf-8"))
+    known = out / "datasets.yaml"
+    try:
+        kept = yaml.safe_load(known.read_text(encoding="utf-8")) if known.exists() else {}
+        merged = {**kept, **{name: described[name] for name in chosen}}
+        for name, pairs in chosen.items():
+            (out / name).mkdir(parents=True, exist_ok=True)
+            _write_set(pairs, name, split, out, per_shard)
+        write_atomically(known, yaml.safe_dump(merged, sort_keys=False).encode())
+    except OSError as error:
+        raise StorageError(f"{error.filename or out}: {error.strerror}") from error
+    return {name: len(pairs) for name, pairs in chosen.items()}
+
+
+def _write_set(pairs: list[Pair], name: str, split: str, out: Path, per_shard: int) -> None:
+    # mixed, so that a reader of whole shards sees neighbours from different drives
+    pairs = sorted(pairs, key=lambda pair: (zlib.crc32(pair.image.stem.encode()), pair.image.stem))
+    rows: list[dict[str, object]] = []
+    for first in range(0, len(pairs), per_shard):
+        members = pairs[first : first + per_shard]
+        path = out / name / f"{split}-{first // per_shard:06d}.tar"
+        if not path.exists():
+            write_atomically(path, _pack(members, name, first))
+        entries = dict(_index(path))
+        if set(entries) != {pair.image.stem for pair in members}:
+            raise ConfigError(f"{path} holds other pictures than {name} now; choose another --out")
+        rows += [{"stem": stem, **entry._asdict()} for stem, entry in entries.items()]
+        log.info("%s: %d of %d pictures", name, first + len(members), len(pairs))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, ["stem", *Entry._fields])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(index_path(out, name, split), text.getvalue().encode())
+
+
+def _pack(pairs: list[Pair], name: str, first: int) -> bytes:
+    """A tar file of pictures, each checked; the same bytes every time."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, pair in enumerate(pairs, first):
+            picture, label = _bytes(pair.image), _bytes(pair.mask)
+            image = decode_image(picture, pair.image.suffix, str(pair.image))
+            to_sets(decode_mask(label, str(pair.mask)), pair.meaning, image, str(pair.mask))
+            about = json.dumps({"dataset": name, "stem": pair.image.stem}).encode()
+            suffix = pair.image.suffix.lower()
+            for ending, data in ((suffix, picture), (".mask.png", label), (".json", about)):
+                member = tarfile.TarInfo(f"{number:09d}{ending}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _index(path: Path) -> Iterator[tuple[str, Entry]]:
+    """Stem and place of each sample of a shard, which lie together: picture, mask, JSON."""
+    try:
+        with tarfile.open(path) as tar:
+            members = tar.getmembers()
+            for image, mask, about in zip(*(iter(members),) * 3, strict=True):
+                stem = json.loads(tar.extractfile(about).read())["stem"]
+                suffix = Path(image.name).suffix
+                places = (image.offset_data, image.size, mask.offset_data, mask.size)
+                yield stem, Entry(path.name, suffix, *places)
+    except (tarfile.TarError, ValueError, KeyError, AttributeError) as error:
+        raise ConfigError(f"{path} is no shard of this package: {error}; remove it") from error
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
