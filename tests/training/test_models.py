@@ -1,16 +1,23 @@
 """The network: deformable attention against its definition, shapes, sizes, the two export forms."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from cropseg_edge.errors import ConfigError
+from training.commands.sizes import sizes
+from training.models.cost import cost, total
 from training.models.deformable_attention import (
     DeformableAttention,
     reference_points,
     sample_gather,
     sample_grid,
 )
-from training.models.registry import SIZES, build
+from training.models.registry import SIZES, ModelSize, build, quarters
 
 
 def bilinear(value, x, y):
@@ -87,8 +94,132 @@ def test_every_part_of_nano_gets_a_gradient():
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
-def test_sizes_have_the_parameters_that_they_claim():
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layer_scale": 1e-6, "injector_init": 1e-6},
+        {"prefix": 5},
+        {"position": "relative"},
+        {"position": "relative", "prefix": 1},
+        {"position": "rotary", "prefix": 5},
+        {"fade_steps": True, "lite": False},
+        {"last_step": "bilinear"},
+        {"extra_extractors": 2, "detail": False},
+    ],
+    ids=str,
+)
+def test_every_part_of_a_variant_gets_a_gradient_at_a_size_of_its_own(changes):
+    torch.manual_seed(0)
+    model = build(replace(SIZES["nano"], grid=(3, 3), **changes)).train()
+    for injector in model.backbone.injectors:
+        torch.nn.init.ones_(injector.gamma)
+    model(torch.randn(2, 3, 64, 96)).square().mean().backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_checkpointing_changes_memory_and_not_the_gradients():
+    torch.manual_seed(0)
+    model = build(replace(SIZES["nano"], drop_path=0.3, prefix=1)).train()
+    plain, expected = kept_and_gradients(model)
+    model.backbone.vit.checkpointing = True
+    less, result = kept_and_gradients(model)
+    torch.testing.assert_close(result, expected)
+    assert less < 0.8 * plain
+
+
+def kept_and_gradients(model):
+    """Numbers kept for the backward pass, and the gradients."""
+    kept = []
+
+    def keep(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    model.zero_grad()
+    torch.manual_seed(1)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model(torch.ones(2, 3, 64, 64)).square().mean()
+    before = sum(kept)
+    loss.backward()
+    return before, [p.grad.clone() for p in model.parameters()]
+
+
+def test_a_bilinear_network_has_no_inputs_for_fade():
+    model = build(replace(SIZES["nano"], last_step="bilinear")).eval()
+    with pytest.raises(ConfigError, match="comparison only"):
+        model.predict(torch.zeros(1, 3, 64, 64))
+
+
+PAPER = {
+    "T": ModelSize("T", 192, 12, 3, quarters(12), 64, 6, 128),
+    "S": SIZES["small"],
+    "B": SIZES["base"],
+    "L": SIZES["large"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "vit", "adapter", "prior", "injector", "extractor", "gmac"),
+    [
+        ("T", 5.5, 2.44, 1.17, 0.12, 0.11, (10.4, 3.7, 6.1, 0.6)),
+        ("S", 21.6, 5.83, 1.31, 0.38, 0.40, (31.7, 13.4, 6.4, 2.4)),
+        ("B", 85.7, 13.7, 1.58, 0.93, 1.00, (106.9, 33.9, 7.2, 9.7)),
+        ("L", 303.1, 23.2, 1.76, 1.65, 1.78, (361.6, 60.0, 7.7, 17.2)),
+    ],
+)
+def test_the_papers_sizes_cost_what_the_paper_says(
+    name, vit, adapter, prior, injector, extractor, gmac
+):
+    costs = cost(PAPER[name])  # at 512 x 512
     with torch.device("meta"):
-        counts = {n: sum(p.numel() for p in build(n).backbone.parameters()) / 1e6 for n in SIZES}
-    assert counts["nano"] < 2
-    assert counts["large"] == pytest.approx(303.1 + 23.2, rel=0.02)  # ViT-L and its adapter
+        backbone = build(PAPER[name]).backbone
+    vit_parameters = costs["trunk"].parameters - backbone.vit.pos_embed.numel()
+    vit_parameters += 14 * 14 * PAPER[name].width  # the paper's position embedding is for 224
+    parts = [costs["trunk"], costs["interactions"], costs["prior"], costs["up"]]
+    counted = [part.macs / 1e9 for part in parts]
+    assert counted == [pytest.approx(figure, rel=0.02, abs=0.05) for figure in gmac]
+    million = [
+        vit_parameters / 1e6,
+        sum(part.parameters for part in parts[1:]) / 1e6,
+        costs["prior"].parameters / 1e6,
+        parameters(backbone.injectors[0]) / 1e6,
+        parameters(backbone.extractors[0]) / 1e6,
+    ]
+    expected = [vit, adapter, prior, injector, extractor]
+    assert million == [pytest.approx(figure, rel=0.02, abs=0.005) for figure in expected]
+
+
+def parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_parts_hold_every_parameter(name):
+    with torch.device("meta"):
+        model = build(name)
+    assert total(cost(SIZES[name])).parameters == parameters(model)
+
+
+@pytest.mark.parametrize(("lite", "gmac"), [(False, 0.74), (True, 0.24)])
+def test_fade_costs_what_its_paper_says(lite, gmac):
+    size = replace(SIZES["nano"], decoder_width=256, fade_steps=True, lite=lite)
+    steps = cost(size)["steps"].macs / 1e9  # to 128, 64 and 32 a side
+    assert steps == pytest.approx(gmac * (1 + 1 / 4 + 1 / 16), rel=0.02)
+
+
+def test_the_sizes_are_in_order_and_tiny_is_an_edge_size():
+    costs = [total(cost(size)) for size in SIZES.values()]
+    assert list(SIZES) == ["nano", "tiny", "small", "base", "large"]
+    assert costs == sorted(costs, key=lambda c: c.parameters) == sorted(costs, key=lambda c: c.macs)
+    assert costs[0].parameters < 1e6
+    assert costs[1].macs < 10e9
+
+
+def test_the_command_prints_every_size():
+    result = CliRunner().invoke(sizes, [])
+    assert result.exit_code == 0, result.output
+    assert [line.split()[0] for line in result.output.splitlines()[2:]] == list(SIZES)
+    parts = json.loads(CliRunner().invoke(sizes, ["--json"]).output)
+    assert parts["large"]["trunk"]["macs"] / 1e9 == pytest.approx(361.6, rel=0.02)
+    refused = CliRunner().invoke(sizes, ["--width", "100"])
+    assert isinstance(refused.exception, ConfigError)

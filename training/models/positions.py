@@ -14,18 +14,20 @@ class RelativeBias(nn.Module):
     Args:
         heads: of the attention.
         grid: (rows, columns) of patches that the table is stored for.
+        prefix: number of tokens before the patches.
 
     `table` [heads, 2 rows - 1, 2 columns - 1] holds the offsets, `cls` [heads, 3] what a prefix
     token reads of patches, patches of a prefix token, and prefix tokens of each other.
     """
 
-    def __init__(self, heads: int, grid: tuple[int, int]) -> None:
+    def __init__(self, heads: int, grid: tuple[int, int], prefix: int) -> None:
         super().__init__()
         rows, columns = grid
         self.table = nn.Parameter(torch.zeros(heads, 2 * rows - 1, 2 * columns - 1))
-        self.cls = nn.Parameter(torch.zeros(heads, 3))
+        self.prefix = prefix
+        self.cls = nn.Parameter(torch.zeros(heads, 3)) if prefix else None
 
-    def forward(self, size: tuple[int, int], prefix: int) -> Tensor:
+    def forward(self, size: tuple[int, int]) -> Tensor:
         """The bias on the scores: [heads, prefix + N, prefix + N] for a grid of `size`."""
         rows, columns = size
         n = rows * columns
@@ -34,9 +36,9 @@ class RelativeBias(nn.Module):
         y, x = y.repeat_interleave(columns), x.repeat(rows)
         dy, dx = y[:, None] - y + rows - 1, x[:, None] - x + columns - 1
         bias = table[:, (dy * (2 * columns - 1) + dx).flatten()].unflatten(1, (n, n))
-        if prefix == 0:
+        if self.cls is None:
             return bias
-        heads = len(table)
+        heads, prefix = len(table), self.prefix
         reads, is_read, between = self.cls[:, :, None, None].unbind(1)  # [heads, 1, 1] each
         top = torch.cat([between.expand(heads, prefix, prefix), reads.expand(heads, prefix, n)], 2)
         return torch.cat([top, torch.cat([is_read.expand(heads, n, prefix), bias], 2)], 1)

@@ -33,15 +33,15 @@ class DropPath(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention; the scale multiplies the queries before the product.
 
-    `bias`, where a grid is given for it, is BEiT's.
+    `bias` is BEiT's, added to the scores.
     """
 
-    def __init__(self, width: int, heads: int, bias_grid: tuple[int, int] | None = None) -> None:
+    def __init__(self, width: int, heads: int, bias: RelativeBias | None = None) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
-        self.bias = RelativeBias(heads, bias_grid) if bias_grid else None
+        self.bias = bias
 
     def forward(
         self, x: Tensor, size: tuple[int, int] | None = None, turn: Tensor | None = None
@@ -54,7 +54,7 @@ class Attention(nn.Module):
             q, k = rotate(q, turn), rotate(k, turn)
         bias = None
         if self.bias is not None and size is not None:
-            bias = self.bias(size, n - size[0] * size[1]).to(q.dtype)
+            bias = self.bias(size).to(q.dtype)
         if torch.onnx.is_in_onnx_export() or not x.is_cuda:  # backward is faster so on a CPU
             scores = (q * (d // self.heads) ** -0.5) @ k.transpose(-2, -1)
             attended = (scores if bias is None else scores + bias).softmax(-1) @ v
@@ -74,12 +74,12 @@ class Block(nn.Module):
         drop_path: float,
         layer_scale: float | None,
         eps: float = EPS,
-        bias_grid: tuple[int, int] | None = None,
+        bias: RelativeBias | None = None,
     ) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.norm1 = nn.LayerNorm(width, eps=eps)
-        self.attn = Attention(width, heads, bias_grid)
+        self.attn = Attention(width, heads, bias)
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.drop_path = DropPath(drop_path)
@@ -142,9 +142,18 @@ class VisionTransformer(nn.Module):
         if self.prefix is not None:
             nn.init.trunc_normal_(self.prefix, std=0.02)
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
-        bias_grid = grid if position == "relative" else None
+        relative = position == "relative"
         self.blocks = nn.ModuleList(
-            Block(width, heads, mlp_ratio, rate, layer_scale, eps, bias_grid) for rate in rates
+            Block(
+                width,
+                heads,
+                mlp_ratio,
+                rate,
+                layer_scale,
+                eps,
+                RelativeBias(heads, grid, prefix) if relative else None,
+            )
+            for rate in rates
         )
         for module in self.modules():
             if isinstance(module, nn.Linear):
