@@ -28,6 +28,9 @@ import click
 @click.option("--keep", type=float, help="Share of the pool to keep at most, e.g. 0.08.")
 @click.option("--min-score", type=float, help="Of the label, 0 to 1.")
 @click.option("--min-agreement", type=float, help="Of label and colour, 0 to 1.")
+@click.option("--min-cover", type=float, help="Of the picture by plants, 0 to 1.")
+@click.option("--max-cover", type=float, help="Of the picture by plants, 0 to 1.")
+@click.option("--max-unsure", type=float, help="Share of the picture without a label.")
 @click.option("--duplicate-bits", type=int, help="Hashes so near are one picture; -1: never.")
 @click.option(
     "--page-images", type=click.IntRange(0), default=3000, show_default=True,

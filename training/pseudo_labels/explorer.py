@@ -74,7 +74,7 @@ def write_explorer(
     }
     text = json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c")
     before, _, after = page.partition("<!--pictures-->")
-    for asset in ("explorer.css", "explorer.js"):
+    for asset in ("explorer.css", "explorer_view.js", "explorer.js"):
         source = resources.files("training.pseudo_labels").joinpath(asset).read_text("utf-8")
         before = before.replace(f"/*{asset}*/", source)
         after = after.replace(f"/*{asset}*/", source)

@@ -135,7 +135,12 @@ def _person(options: ScreenOptions, name: str, measures: Mapping[str, Measures])
     if path is None:
         return {}
     labels = {stem: found.label for stem, found in measures.items() if not found.failed}
-    person = read_decisions(path, name, labels)
+    try:
+        person = read_decisions(path, name, labels)
+    except ConfigError as error:
+        if path == options.decisions:
+            raise
+        raise ConfigError(f"{error}, or choose another --out to start afresh") from error
     log.info("%d decisions of a person from %s", len(person), path)
     return person
 

@@ -28,7 +28,7 @@ class ScreenConfig(Section):
     min_cover: float = Field(0.005, ge=0, le=1)
     max_cover: float = Field(0.97, ge=0, le=1)
     max_unsure: float = Field(0.5, ge=0, le=1)
-    duplicate_bits: int = Field(4, ge=-1, le=HASH_BITS)  # -1 keeps duplicates
+    duplicate_bits: int = Field(6, ge=-1, le=HASH_BITS)  # -1 keeps duplicates
     keep: float | None = Field(None, gt=0, le=1)  # share of the pool; None: all that pass
 
 
