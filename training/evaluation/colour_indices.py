@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 from cropseg_edge.evaluation import Labels, Segment
 
+VERSION = 1  # of what follows: another one counts everything again
 EXG_THRESHOLD = 0.1
 HSV_LOW, HSV_HIGH = (30, 40, 40), (90, 255, 255)  # OpenCV's H is 0 to 180
 
 
 def excess_green(image: Labels) -> NDArray[np.float32]:
-    """ExG = 2 g - r - b of the chromatic coordinates (each channel over their sum), -1 to 2."""
+    """2 g - r - b of the chromatic coordinates (each channel over their sum), -1 to 2;
+    black is 0."""
     x = image.astype(np.float32)
-    total = np.maximum(x.sum(2), 1)
-    return np.asarray((3 * x[..., 1] - total) / total, np.float32)
+    total = x.sum(2)
+    return np.asarray((3 * x[..., 1] - total) / np.maximum(total, 1), np.float32)
 
 
 def exg_otsu(image: Labels) -> Labels:

@@ -97,7 +97,9 @@ def digest(*parts: bytes | str) -> str:
 
 
 def _index(name: str) -> Method:
-    version = json.dumps([colour_indices.EXG_THRESHOLD, colour_indices.HSV_LOW])
+    version = json.dumps(
+        [colour_indices.VERSION, colour_indices.EXG_THRESHOLD, colour_indices.HSV_LOW]
+    )
     note = "colour index; every plant is called crop"
     return Method(name, digest("index", name, version), colour_indices.INDICES[name], note)
 

@@ -1,0 +1,346 @@
+"""`evaluate`: figures, intervals, conditions, baselines, tables and page."""
+
+import base64
+import csv
+import json
+import shutil
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from cropseg_edge.errors import ConfigError, FrameError
+from cropseg_edge.evaluation import COMPLETE, figures
+from cropseg_edge.evaluation import evaluate as pooled
+from training.commands.evaluate import evaluate as command
+from training.config import load_config
+from training.evaluation import colour_indices, drawing
+from training.evaluation.conditions import Measures, conditions, measure
+from training.evaluation.evaluate import evaluate
+from training.evaluation.intervals import difference, intervals, resampled_sums, sample
+from training.evaluation.methods import Method, distinct, open_baseline, open_model
+from training.evaluation.page import chosen
+from training.evaluation.pictures import Picture, read_pictures
+from training.evaluation.report import EvaluateConfig, run
+from training.train import train
+
+
+@pytest.fixture(scope="module")
+def root(field_root, tmp_path_factory):
+    """The field root with a stated condition on half of `complete`, and `open` never trained."""
+    root = tmp_path_factory.mktemp("evaluated") / "root"
+    shutil.copytree(field_root, root)
+    rows = list(csv.DictReader((root / "splits.csv").open()))
+    for row in rows:
+        stated = row["dataset"] == "complete" and int(row["stem"][1:]) < 5
+        row["condition"], row["split"] = ("dusk" if stated else ""), "dev"
+    with (root / "splits.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    tables = yaml.safe_load((root / "datasets.yaml").read_text())
+    tables["complete"] |= {"species": "beet", "boundaries": "loose"}
+    tables["open"]["train"] = False
+    (root / "datasets.yaml").write_text(yaml.safe_dump(tables))
+    return root
+
+
+def green(image):
+    return np.asarray(image[..., 1] > 130, np.uint8)
+
+
+def nothing(image):
+    return np.zeros(image.shape[:2], np.uint8)
+
+
+OURS, BLIND = Method("ours", "a", green), Method("blind", "b", nothing)
+
+
+@pytest.fixture(scope="module")
+def found(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("results")
+    return evaluate(read_pictures(root, "dev"), [OURS, BLIND], out, resamples=200)
+
+
+def test_figures_are_those_of_cropseg_eval(root, found):
+    for name, expected in pooled(green, root, "dev").items():
+        for key, value in expected.items():
+            reading, _, figure = key.partition(".")
+            if figure:
+                got = found.results["datasets"][name][reading]["ours"][figure][0]
+                assert got == pytest.approx(value, abs=2e-3)
+        assert found.results["datasets"][name]["images"] == expected["images"]
+
+
+def test_a_reading_that_the_labels_leave_open_is_left_out(found):
+    assert "vegetation" not in found.results["datasets"]["open"]
+    assert set(found.results["datasets"]["open"]["crop"]) == {"ours", "blind"}
+
+
+def test_the_interval_holds_the_figure_and_narrows_with_more_pictures():
+    rng = np.random.default_rng(1)
+    counts = rng.integers(50, 150, (400, 6))
+    wide, narrow = (intervals(sample(counts[:n]))["miou"] for n in (20, 400))
+    assert narrow.low < narrow.value < narrow.high
+    assert (narrow.high - narrow.low) < 0.5 * (wide.high - wide.low)
+
+
+def test_the_interval_is_that_of_resampling_picture_by_picture():
+    counts = np.random.default_rng(2).integers(10, 400, (12, 6))
+    rng = np.random.default_rng(3)
+    drawn = [figures(counts[rng.integers(12, size=12)].sum(0))["iou"] for _ in range(4000)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    got = intervals(sample(counts))["iou"]
+    assert (got.low, got.high) == pytest.approx((low, high), abs=0.7)
+
+
+def test_resampling_is_decided_by_its_seed_and_keeps_the_number_of_pictures():
+    counts = np.ones((7, 6), np.int64)
+    assert (resampled_sums(counts, 50, 4) == 7).all()
+    counts = np.arange(42).reshape(7, 6)
+    np.testing.assert_array_equal(resampled_sums(counts, 50, 4), resampled_sums(counts, 50, 4))
+    assert (resampled_sums(counts, 50, 4) != resampled_sums(counts, 50, 5)).any()
+
+
+def test_differences_are_paired():
+    rng = np.random.default_rng(5)
+    ours = rng.integers(20, 400, (30, 6))
+    other = ours.copy()
+    other[:, 0] += 20  # a little better on every picture
+    apart, alone = difference(sample(ours), sample(other)), intervals(sample(ours))["miou"]
+    assert 0 < apart.low < apart.value < apart.high
+    assert apart.high - apart.low < 0.5 * (alone.high - alone.low)
+
+
+def test_few_pictures_give_a_figure_without_an_interval():
+    got = intervals(sample(np.full((4, 6), 5)))["iou"]
+    assert got.value == pytest.approx(100 / 3, abs=1e-3)
+    assert got.low is got.high is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "grey", "cover", "unseen", "expected"),
+    [
+        ("", 120, 0.3, (), []),
+        ("", 40, 0.3, (), ["low light (measured)"]),
+        ("shade", 40, 0.3, (), ["shade"]),
+        ("sun", 120, 0.5, (), ["sun", "dense canopy"]),
+        ("", 120, 0.09, ("beets",), ["seedlings", "unseen species"]),
+        ("", 120, float("nan"), (), []),
+    ],
+)
+def test_conditions_are_stated_or_measured(stated, grey, cover, unseen, expected):
+    picture = Picture("beets", None, condition=stated)
+    assert conditions(picture, Measures(grey, cover), unseen) == expected
+
+
+def test_cover_counts_pixels_that_tell_plant_from_soil():
+    mask = np.uint8([[0, 0, 0, 1], [255, 255, 2, 2]])
+    image = np.full((2, 4, 3), 90, np.uint8)
+    assert measure(image, mask, COMPLETE) == Measures(90, 0.5)
+    assert np.isnan(measure(image, mask, {0: {0, 2}, 1: {1}}).cover)
+
+
+def test_conditions_group_the_pictures(found):
+    held = found.results["conditions"]
+    assert held["dusk"]["images"] == 5
+    assert held["unseen species"]["images"] == 8
+    assert found.results["datasets"]["open"]["unseen"]
+    assert found.results["datasets"]["complete"]["loose_boundaries"]
+    assert {p.species for p in found.root.pictures} == {"beet", ""}
+
+
+def test_sets_that_the_model_was_not_trained_on_are_unseen(root, tmp_path):
+    model = Method("m", "a", green, trained_on=frozenset({"open"}))
+    got = evaluate(read_pictures(root, "dev"), [model], tmp_path, resamples=10)
+    assert got.results["conditions"]["unseen species"]["images"] == 16
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_stopped(root, tmp_path):
+    pictures, seen = read_pictures(root, "dev"), []
+
+    def dies(image):
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        return counting(image)
+
+    def counting(image):
+        seen.append(1)
+        return green(image)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(pictures, [Method("m", "k", dies)], tmp_path, resamples=10)
+    (file,) = (f for f in (tmp_path / "counts").iterdir() if not f.name.startswith("pictures"))
+    file.write_text(file.read_text() + '["complete/p7", "half a li')
+    evaluate(pictures, [Method("m", "k", counting)], tmp_path, resamples=10)
+    assert len(seen) == 16
+    evaluate(pictures, [Method("m", "other key", counting)], tmp_path, resamples=10)
+    assert len(seen) == 32
+
+
+def test_a_mask_that_changed_is_counted_again(root, tmp_path):
+    copy = tmp_path / "root"
+    shutil.copytree(root, copy)
+    before = evaluate(read_pictures(copy, "dev"), [OURS], tmp_path, resamples=10)
+    cv2.imwrite(str(copy / "complete/masks/p0.png"), np.ones((64, 96), np.uint8))
+    after = evaluate(read_pictures(copy, "dev"), [OURS], tmp_path, resamples=10)
+    same = (before.counts["ours"]["crop"] == after.counts["ours"]["crop"]).all(axis=1)
+    assert not same[0]
+    assert same[1:].all()
+
+
+@pytest.mark.parametrize("index", colour_indices.INDICES.values(), ids=colour_indices.INDICES)
+def test_colour_indices_find_green_on_brown(index):
+    image = np.full((40, 60, 3), (60, 80, 100), np.uint8)
+    image[10:30, 20:50] = (40, 160, 60)
+    wanted = np.zeros((40, 60), np.uint8)
+    wanted[10:30, 20:50] = 1
+    np.testing.assert_array_equal(index(image), wanted)
+
+
+def test_excess_green_is_that_of_the_chromatic_coordinates():
+    got = colour_indices.excess_green(np.uint8([[[50, 100, 50], [0, 0, 0], [0, 200, 0]]]))
+    np.testing.assert_allclose(got, [[0.5, 0, 2]], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(config_file, tmp_path_factory):
+    return train(load_config(config_file, ("steps=1",)), tmp_path_factory.mktemp("run"))
+
+
+def test_a_checkpoint_predicts_as_the_robot_does(checkpoint, root):
+    from cropseg_edge.fade import decode
+    from cropseg_edge.letterbox import Affine
+    from training.checkpoint import load_model
+    from training.export import reference_probabilities
+
+    ours = open_model(checkpoint, threads=1)
+    assert ours.trained_on == {"complete", "open"}
+    for picture in read_pictures(root, "dev").pictures[:3]:  # of the network's size, 96x64
+        image = cv2.imread(str(picture.pair.image))
+        grid = reference_probabilities(load_model(checkpoint)[0], image)
+        half = Affine(0.5, -0.25, 0.5, -0.25)
+        np.testing.assert_array_equal(ours.segment(image), decode(grid, half, 64, 96).labels)
+    assert ours.segment(np.zeros((31, 77, 3), np.uint8)).shape == (31, 77)
+
+
+def test_a_method_named_twice_is_refused_unless_it_is_the_same():
+    assert distinct([OURS, OURS, BLIND]) == [OURS, BLIND]
+    with pytest.raises(ConfigError, match="several methods are called ours"):
+        distinct([OURS, Method("ours", "c", nothing)])
+
+
+@pytest.mark.parametrize("spec", ["ndvi", "exg=1", "segformer", "checkpoint", "sam="])
+def test_an_unknown_baseline_is_refused(spec):
+    with pytest.raises(ConfigError, match="--baseline must be exg, hsv"):
+        open_baseline(spec, device="cpu", threads=1, segformer_labels={})
+
+
+def test_the_error_map_names_every_kind_of_error():
+    mask = np.uint8([[0, 0, 1, 1, 1, 2, 255, 0]])
+    labels = np.uint8([[0, 1, 1, 0, 2, 255, 1, 255]])
+    kinds = {colour: name for name, (_, colour) in drawing.ERRORS.items()}
+    got = [
+        kinds.get(tuple(int(v) for v in p)) for p in drawing.error_map(labels, mask, COMPLETE)[0]
+    ]
+    assert got == [
+        None, "false plant", "right", "missed plant", "crop and weed mixed up", "missed plant",
+        "not labelled", "false plant",
+    ]  # fmt: skip
+
+
+def test_best_median_and_worst_are_chosen_by_set(found):
+    scores = found.picture_miou("ours", "vegetation")
+    (name, ranked), (other, _) = chosen(found)
+    assert (name, other) == ("complete", "open")
+    values = [scores[number] for rank, number in ranked]
+    assert values == sorted(values, reverse=True)
+    own = [s for s, p in zip(scores, found.root.pictures, strict=True) if p.dataset == name]
+    assert (values[0], values[-1]) == (max(own), min(own))
+
+
+class Page(HTMLParser):
+    """Images and the addresses that a page would load."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.outside = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        for key, value in attrs:
+            if key in ("src", "href"):
+                (self.images if value.startswith("data:image/jpeg") else self.outside).append(value)
+
+
+@pytest.fixture(scope="module")
+def written(root, tiny_bundle_path, tmp_path_factory):
+    out = tmp_path_factory.mktemp("command") / "out"
+    arguments = [root, "--model", tiny_bundle_path, "--out", out, "--baseline", "exg",
+                 "--baseline", "hsv", "--resamples", "50", "--threads", "1"]  # fmt: skip
+    result = CliRunner().invoke(command, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0
+    return out, result.output
+
+
+def test_the_command_writes_tables_that_agree(written):
+    out, printed = written
+    document = json.loads((out / "evaluation.json").read_text())
+    assert [m["name"] for m in document["methods"]] == ["tiny", *colour_indices.INDICES]
+    value, low, high = document["results"]["datasets"]["complete"]["crop"]["tiny"]["miou"]
+    text = (out / "evaluation.md").read_text()
+    assert f"| complete (unseen) | 8 | tiny | {value:.2f} [{low:.2f}, {high:.2f}] |" in text
+    assert text in printed
+    flat = json.loads((out / "metrics.json").read_text())
+    assert flat["datasets"]["complete"]["crop.miou"] == value
+    rows = list(csv.DictReader((out / "pictures.csv").open()))
+    assert len(rows) == 16
+    assert rows[0]["conditions"].startswith("dusk")
+    assert yaml.safe_load((out / "config.yaml").read_text())["baselines"] == ["exg", "hsv"]
+    assert "16 pictures counted" in (out / "evaluate.log").read_text()
+
+
+def test_the_metrics_can_go_into_a_bundle(written):
+    from training.export import read_metrics
+
+    assert read_metrics(written[0] / "metrics.json")["complete"]["images"] == 8
+
+
+def test_the_page_holds_everything_itself(written):
+    page = Page((written[0] / "evaluation.html").read_text())
+    assert page.outside == []
+    assert len(page.images) == 4 * 6
+    for uri in page.images[:4]:
+        data = np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8)
+        assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "error"),
+    [
+        ("complete/images/p1.jpg", b"no picture", r"p1\.jpg"),
+        ("complete/masks/p1.png", cv2.imencode(".png", np.zeros((5, 5)))[1].tobytes(), "5x5"),
+        ("complete/masks/p1.png", None, r"p1\.png"),
+    ],
+)
+def test_a_picture_that_cannot_be_used_is_named(
+    root, tiny_bundle_path, tmp_path, file, content, error
+):
+    copy = tmp_path / "root"
+    shutil.copytree(root, copy)
+    (copy / file).unlink()
+    if content is not None:
+        (copy / file).write_bytes(content)
+    config = EvaluateConfig(root=copy, model=tiny_bundle_path, out=tmp_path / "out", threads=1)
+    with pytest.raises(FrameError, match=error):
+        run(config)
+
+
+def test_an_empty_split_and_an_unknown_set_are_refused(root):
+    with pytest.raises(ConfigError, match="nothing in split 'test'"):
+        read_pictures(root, "test")
+    with pytest.raises(ConfigError, match="no labelled set"):
+        read_pictures(root, "dev", ["oats"])
