@@ -14,6 +14,8 @@ from cropseg_edge.errors import ConfigError, FrameError
 from training.__main__ import cli
 from training.checkpoint import read_state
 from training.config import dump_config, load_config
+from training.data.fields import held_out
+from training.data.shards import write_shards
 from training.data.unlabelled import UnlabelledConfig, UnlabelledDataset, find_pictures, read_ground
 from training.models.registry import SIZES
 from training.run import Run
@@ -120,13 +122,13 @@ def test_depth_vetoes_vegetation_on_bare_ground_and_nothing_else(taught, allowed
 
 
 def test_bare_ground_is_what_the_label_folder_calls_background(unlabelled):
-    folder, labels = unlabelled
-    ground = read_ground(labels, folder / "u1.png", (64, 96))
+    _, labels = unlabelled
+    ground = read_ground(labels, "u1", (64, 96))
     assert ground[:, :30].all()
     assert not ground[:, 30:].any()
-    assert not read_ground(labels, folder / "u0.png", (64, 96)).any()  # has no mask
+    assert not read_ground(labels, "u0", (64, 96)).any()  # has no mask
     with pytest.raises(FrameError, match=r"u1\.png.*one size"):
-        read_ground(labels, folder / "u1.png", (64, 64))
+        read_ground(labels, "u1", (64, 64))
 
 
 def test_both_views_and_the_ground_show_the_same_crop(settings, unlabelled):
@@ -161,10 +163,25 @@ def test_pictures_that_may_not_be_seen_are_refused(settings, field_root, tmp_pat
         find_pictures(settings().data, name.format(root=field_root, empty=tmp_path))
 
 
-def test_held_out_pictures_stay_unseen(settings):
-    data = settings("data.validation=0.5").data
-    seen, everything = (find_pictures(d, "complete") for d in (data, settings().data))
+@pytest.mark.parametrize("name", ["complete", "{root}/complete", "{root}/complete/images"])
+def test_held_out_pictures_stay_unseen(settings, field_root, name):
+    where = UnlabelledConfig(weights={name.format(root=field_root): 1})
+    half = settings("data.validation=0.5").data
+    (seen,), (everything,) = (
+        UnlabelledDataset(where, data, 0, 1).stems for data in (half, settings().data)
+    )
     assert 0 < len(seen) < len(everything) == 8
+    assert not any(held_out(stem, 0.5) for stem in seen)
+
+
+def test_pictures_in_shards_are_those_of_the_folders(settings, field_root, tmp_path):
+    write_shards(field_root, "train", tmp_path, sets=("complete",))
+    where = ({"weights": {f"{root}/complete": 1}} for root in (field_root, tmp_path))
+    folder, shards = (
+        UnlabelledDataset(UnlabelledConfig(**w), settings().data, 0, 4) for w in where
+    )
+    for i in range(4):
+        assert all(torch.equal(a, b) for a, b in zip(folder[i], shards[i], strict=True))
 
 
 def test_a_set_of_another_root_keeps_its_splits(settings, tmp_path):
@@ -177,7 +194,7 @@ def test_a_set_of_another_root_keeps_its_splits(settings, tmp_path):
     (tmp_path / "splits.csv").write_text(rows)
     for folder in ("other", "other/images"):
         found = find_pictures(settings().data, str(tmp_path / folder))
-        assert [path.stem for path in found] == ["a", "b"]
+        assert list(found.pairs) == ["a", "b"]
 
 
 def test_the_fixed_teacher_labels_until_burn_in_then_the_average(settings):

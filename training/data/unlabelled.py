@@ -5,6 +5,7 @@ the student (light, blur and noise on top): the teacher's labels lie on the stud
 """
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,8 @@ from cropseg_edge.frames.image import IMAGE_SUFFIXES, read_image
 from training.config import AugmentationConfig, DataConfig, Section, TrainConfig
 from training.data.augmentation import photometric, random_crop
 from training.data.batches import normalise
-from training.data.fields import held_out
+from training.data.fields import LabelledSet, find_set, held_out
+from training.data.shards import index_path
 from training.distributed import Workers
 
 OWN_SPLIT = "unlabelled"  # besides data.split; never a split that is kept for evaluation
@@ -60,13 +62,20 @@ class UnlabelledDataset(Dataset):
         self.samples = samples
         if unknown := set(config.veto) - set(config.weights):
             raise ConfigError(f"unlabelled.veto names {sorted(unknown)}, which weights does not")
-        self.pictures = [find_pictures(data, name) for name in config.weights]
+        self.sets = [find_pictures(data, name) for name in config.weights]
+        self.stems = [list(found.pairs) for found in self.sets]
+        for number, name in enumerate(config.weights):
+            if {Path(name).name, Path(name).parent.name} & set(data.weights):
+                kept = [s for s in self.stems[number] if not held_out(s, data.validation)]
+                self.stems[number] = kept
+            if not self.stems[number]:
+                raise ConfigError(f"data.validation {data.validation} leaves {name} no picture")
         self.ground = [config.veto.get(name) for name in config.weights]
-        for pictures, folder in zip(self.pictures, self.ground, strict=True):
-            if folder and not any(_mask(folder, picture).is_file() for picture in pictures):
+        for stems, folder in zip(self.stems, self.ground, strict=True):
+            if folder and not any((folder / "masks" / f"{s}.png").is_file() for s in stems):
                 raise ConfigError(
                     f"unlabelled.veto: {folder}/masks has no mask for any of its pictures "
-                    f"(expected {_mask(folder, pictures[0]).name} and so on)"
+                    f"(expected {stems[0]}.png and so on)"
                 )
         weights = np.array(list(config.weights.values()), float)
         self.weights = weights / weights.sum()
@@ -78,10 +87,10 @@ class UnlabelledDataset(Dataset):
         """The weak and the strong view, float32 [3, size, size] RGB normalised, and where depth
         says bare ground, bool [size, size]."""
         rng = np.random.default_rng((self.seed, index, 1))  # 1: not the labelled stream's numbers
-        chosen = int(rng.choice(len(self.pictures), p=self.weights))
-        picture = self.pictures[chosen][rng.integers(len(self.pictures[chosen]))]
-        image = read_image(picture)
-        ground = read_ground(self.ground[chosen], picture, image.shape[:2])
+        chosen = int(rng.choice(len(self.sets), p=self.weights))
+        stem = self.stems[chosen][rng.integers(len(self.stems[chosen]))]
+        image, _ = self.sets[chosen].read(stem)
+        ground = read_ground(self.ground[chosen], stem, image.shape[:2])
         size, frame = self.data.crop, self.data.frame
         weak, ground = random_crop(image, ground, size, frame, self.augmentation, rng)
         strong = photometric(weak, self.augmentation, rng)
@@ -110,12 +119,23 @@ def unlabelled_batches(
     )
 
 
-def find_pictures(data: DataConfig, name: str) -> list[Path]:
+@dataclass(frozen=True)
+class Folder:
+    """Images in a folder, by stem, sorted; read as a `LabelledSet` is, without labels."""
+
+    pairs: dict[str, Path]
+
+    def read(self, stem: str) -> tuple[NDArray[np.uint8], None]:
+        """The picture, uint8 [H, W, 3] BGR. Raises FrameError."""
+        return read_image(self.pairs[stem]), None
+
+
+def find_pictures(data: DataConfig, name: str) -> Folder | LabelledSet:
     """The pictures called `name`: a set of `data.roots`, or a folder, which may be a set of
     another data root.
 
-    Of a set, what `splits.csv` puts into `data.split` or `unlabelled`, without the pictures that
-    are held out of training.
+    Of a set, what `splits.csv` puts into `data.split` or `unlabelled`, or the shards of
+    `data.split`.
 
     Raises:
         FrameError: no such set or folder, nothing in it, or it may not be trained on.
@@ -130,9 +150,9 @@ def find_pictures(data: DataConfig, name: str) -> list[Path]:
             continue
         if isinstance(described[of_set], dict) and described[of_set].get("train") is False:
             raise FrameError(f"{of_set} is for evaluation only: do not train on its pictures")
+        if index_path(root, of_set, data.split).exists():
+            return find_set([root], of_set, data.split)
         stems = _stems(root, of_set, {data.split, OWN_SPLIT})
-        if of_set in data.weights:
-            stems = {stem for stem in stems if not held_out(stem, data.validation)}
         return _images(root / of_set / "images", stems)
     if not folder.is_dir():
         looked = ", ".join(map(str, data.roots))
@@ -140,34 +160,33 @@ def find_pictures(data: DataConfig, name: str) -> list[Path]:
     return _images(folder, None)
 
 
-def read_ground(folder: Path | None, picture: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+def read_ground(folder: Path | None, stem: str, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Where a label folder of `pseudo-label` says background, uint8 [H, W] of 0 and 1; all 0
     where the picture has no mask there.
 
     Raises:
         FrameError: the mask cannot be read or is of another size.
     """
-    if folder is None or not (path := _mask(folder, picture)).is_file():
+    if folder is None or not (path := folder / "masks" / f"{stem}.png").is_file():
         return np.zeros(size, np.uint8)
     mask = read_mask(path)
     if mask.shape != size:
-        raise FrameError(f"{path} and {picture} must be of one size")
+        raise FrameError(
+            f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image {size[1]}x{size[0]}; "
+            "they must be of one size"
+        )
     return (mask == 0).astype(np.uint8)
 
 
-def _mask(folder: Path, picture: Path) -> Path:
-    return folder / "masks" / f"{picture.stem}.png"
-
-
-def _images(folder: Path, stems: set[str] | None) -> list[Path]:
-    found = sorted(
-        path
-        for path in (folder.iterdir() if folder.is_dir() else ())
+def _images(folder: Path, stems: set[str] | None) -> Folder:
+    found = {
+        path.stem: path
+        for path in (sorted(folder.iterdir()) if folder.is_dir() else ())
         if path.suffix.lower() in IMAGE_SUFFIXES and (stems is None or path.stem in stems)
-    )
+    }
     if not found:
         raise FrameError(f"unlabelled: {folder} has no image that may be trained on")
-    return found
+    return Folder(found)
 
 
 def _described(root: Path) -> dict[str, object]:
