@@ -7,7 +7,7 @@ burn-in ends, and from then on from the average of its own weights.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -28,12 +28,14 @@ from training.selection import (
 from training.teacher import Teacher, autocast, check_lessons, lessons
 from training.train import training_steps
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class SelectionConfig(Section):
     """Which predictions of the teacher become labels; see `training.selection`."""
 
-    keep: float = Field(0.8, gt=0, le=1)  # share of each class's predictions
-    bounds: tuple[float, float] = (0.6, 0.95)  # of the thresholds: never trusted, always trusted
+    keep: Share = 0.8  # share of each class's predictions
+    bounds: tuple[Share, Share] = (0.6, 0.95)  # of the thresholds: never trusted, always trusted
     momentum: float = Field(0.99, ge=0, lt=1)
     open_plants: bool = False  # the teacher was never told crop from weed
 
