@@ -9,6 +9,8 @@ from cropseg_edge.cli.lazy import LazyGroup
 from cropseg_edge.errors import CropSegError
 
 COMMANDS = {
+    "depth": "training.commands.depth:depth",
+    "pseudo-label": "training.commands.pseudo_label:pseudo_label",
     "train": "training.commands.train:train",
     "shards": "training.commands.shards:shards",
     "benchmark": "training.commands.benchmark:benchmark",

@@ -1,0 +1,57 @@
+"""`pseudo-label`: pictures and depth in, labels with scores out."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("pseudo-label")
+@click.argument("pictures", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--depth",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder that `depth` wrote.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="ROOT/NAME: folder for masks/, images/ (links), scores.csv, configuration and log; "
+    "ROOT becomes a data root with the set NAME.",
+)
+@click.option("--licence", default="unknown", show_default=True, help="Of the pictures.")
+@click.option("--species", default="unknown", show_default=True)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a value, e.g. --set least_agreement=0.3; config.yaml in OUT lists them all.",
+)
+def pseudo_label(
+    pictures: Path, depth: Path, out: Path, licence: str, species: str, overrides: tuple[str, ...]
+) -> None:
+    """Label pictures by their depth: vegetation (crop or weed open), background, unsure.
+
+    PICTURES is a folder of images, or one with images/ in it. Masks hold 0 background,
+    1 vegetation, 255 unsure; scores.csv holds each picture's score, its parts, and why a picture
+    was refused. Started again it goes on where it stood; under torchrun every process takes its
+    share, and no picture is done twice.
+
+    \b
+    Examples:
+      cropseg simulate --random --frames 60 --out out/sim
+      python -m training depth out/sim/simulator --out out/depth --degrade 1
+      python -m training pseudo-label out/sim/simulator --depth out/depth --out out/labels/sim
+      torchrun --nproc-per-node 8 -m training pseudo-label photos --depth out/depth \\
+          --out out/labels/photos
+    """
+    from training.pseudo_labels.labelling import labelling_config, make_labels
+    from training.pseudo_labels.runs import images_of, run_reported
+
+    values = {
+        "images": images_of(pictures), "depth": depth, "licence": licence, "species": species
+    }  # fmt: skip
+    config = labelling_config(values, overrides)
+    run_reported(lambda progress: make_labels(config, out, progress), out)

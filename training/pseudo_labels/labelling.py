@@ -1,0 +1,160 @@
+"""Pictures and their depth in, a folder of pseudo labels out, and the data root around it."""
+
+import csv
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import yaml
+from pydantic import ValidationError
+
+from cropseg_edge.errors import ConfigError, FrameError
+from cropseg_edge.files import write_atomically
+from cropseg_edge.frames.image import read_image
+from training.pseudo_labels.depth_files import check_depth, fit_to, read_depth
+from training.pseudo_labels.label import PARTS, LabelConfig, pseudo_label
+from training.pseudo_labels.worklist import Worklist, find_images
+
+log = logging.getLogger(__name__)
+
+TABLE = "scores.csv"
+COLUMNS = ("status", "reason", "score", *PARTS)
+_MADE_BY = "pseudo-label"
+
+
+class LabellingConfig(LabelConfig):
+    """One run of `python -m training pseudo-label`."""
+
+    images: Path
+    depth: Path  # folder that `python -m training depth` wrote
+    licence: str = "unknown"  # of the pictures
+    species: str = "unknown"
+
+
+def labelling_config(values: dict[str, object], overrides: tuple[str, ...] = ()) -> LabellingConfig:
+    """The configuration from values and `key=value` overrides. Raises ConfigError."""
+    merged = dict(values)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise ConfigError(f"--set expects key=value, got {override!r}")
+        merged[key] = text
+    try:
+        return LabellingConfig.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{name}: {first['msg']} (got {first['input']!r})") from error
+
+
+def make_labels(
+    config: LabellingConfig, out: Path, progress: Callable[[int, int], None] | None = None
+) -> list[dict[str, str]] | None:
+    """Write `out/masks`, `out/images` (links), `out/scores.csv`, and the root in `out`'s parent.
+
+    A row's status is `ok`, or `refused` with a reason: without a mask where there is no picture or
+    depth, with one (not in splits.csv) where the picture does not separate. Resumes where an
+    earlier run stopped; under torchrun each process takes its share.
+
+    Returns:
+        The table's rows; None if other processes are still at work.
+
+    Raises:
+        ConfigError: the settings differ from those `out` began with, or its parent is another root.
+        FrameError: the folder has no pictures.
+        OSError: a file cannot be written.
+    """
+    out = out.resolve()
+    images = find_images(config.images)
+    if not config.depth.is_dir():
+        raise ConfigError(f"--depth takes the folder that `depth` wrote, got {config.depth}")
+    _described(out)
+    settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    work = Worklist(out, TABLE, COLUMNS, list(images), settings)
+    for name in ("masks", "images"):
+        (out / name).mkdir(exist_ok=True)
+    pending = list(work.pending())
+    for number, stem in enumerate(pending, 1):
+        row = _one(config, images[stem], out)
+        if row["status"] != "ok":
+            log.info("%s: %s", stem, row["reason"])
+        work.record(stem, row)
+        if progress:
+            progress(number, len(pending))
+    rows = work.merge()
+    if rows is not None:
+        _write_root(out, config, [row["stem"] for row in rows if row["status"] == "ok"])
+    return rows
+
+
+def _one(config: LabellingConfig, image: Path, out: Path) -> dict[str, object]:
+    try:
+        picture = read_image(image)
+        depth = read_depth(_depth_file(config.depth, image.stem), "m")
+        check_depth(depth, picture.shape)
+        label = pseudo_label(picture, fit_to(depth, picture.shape), config)
+    except FrameError as error:
+        return {"status": "refused", "reason": str(error), "score": "0"}
+    _link(image.resolve(), out / "images" / image.name)
+    png = bytes(cv2.imencode(".png", label.mask)[1])
+    write_atomically(out / "masks" / f"{image.stem}.png", png, durable=False)
+    figures = {key: f"{value:.4f}" for key, value in label.parts.items()}
+    status = "refused" if label.reason else "ok"
+    return {"status": status, "reason": label.reason, "score": f"{label.score:.4f}", **figures}
+
+
+def _depth_file(folder: Path, stem: str) -> Path:
+    path = folder / f"{stem}.tif"
+    if path.is_file():
+        return path
+    raise FrameError(f"no depth: {path} is missing; depth.csv in {folder} may say why")
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.is_symlink() or target.exists():
+        return
+    try:
+        os.symlink(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
+
+
+def _described(out: Path) -> dict[str, dict[str, object]]:
+    """The parent's datasets.yaml, if it is one of ours. Raises ConfigError."""
+    path = out.parent / "datasets.yaml"
+    if not path.exists():
+        return {}
+    try:
+        described = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(described, dict) or any(
+        not isinstance(entry, dict) or entry.get("made_by") != _MADE_BY
+        for entry in described.values()
+    ):
+        raise ConfigError(f"{path} is a root of other labels; take an --out in another folder")
+    return described
+
+
+def _write_root(out: Path, config: LabellingConfig, stems: list[str]) -> None:
+    """Enter the set in the parent's datasets.yaml and splits.csv; other sets stay."""
+    described = _described(out)
+    described[out.name] = {
+        "species": config.species,
+        "licence": config.licence,
+        "made_by": _MADE_BY,
+        "labels": {0: ["background"], 1: ["crop", "weed"]},
+    }
+    splits = out.parent / "splits.csv"
+    lines: list[str] = []
+    if splits.exists():
+        with splits.open(newline="", encoding="utf-8") as file:
+            kept = [row for row in csv.reader(file) if row and row[0] != out.name]
+        lines = [",".join(row) for row in kept[1:]]
+    lines += [f"{out.name},{stem},train" for stem in stems]
+    table = "\n".join(["dataset,stem,split", *lines]) + "\n"
+    write_atomically(out.parent / "datasets.yaml", yaml.safe_dump(described).encode())
+    write_atomically(splits, table.encode())
