@@ -1,10 +1,13 @@
 """A small root of labelled pictures, in the layout of the field data."""
 
 import csv
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+
+from training.models.registry import NANO, SIZES, quarters
 
 
 @pytest.fixture(scope="session")
@@ -98,3 +101,24 @@ def label_folder(tmp_path):
         "drive: {licence: MIT, species: maize, labels: {0: [background], 1: [crop, weed]}}\n"
     )
     return folder
+
+
+@pytest.fixture
+def micro(monkeypatch):
+    """A size called micro, a tenth of nano's work, for runs that are repeated."""
+    size = replace(
+        NANO,
+        name="micro",
+        width=16,
+        depth=4,
+        heads=1,
+        groups=quarters(4),
+        stem=8,
+        adapter_heads=2,
+        decoder_width=8,
+        compressed=8,
+        grid=(4, 4),
+        drop_path=0.1,
+    )
+    monkeypatch.setitem(SIZES, size.name, size)
+    return size

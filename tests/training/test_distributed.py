@@ -1,0 +1,131 @@
+"""Two processes, one network: samples, gradients, a kill, and what the checkpoint holds."""
+
+import csv
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import socket
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed.fsdp
+import torch.distributed.tensor  # here, so that the forked processes need not load it
+
+from cropseg_edge.errors import ConfigError
+from training.checkpoint import load_model, read_state
+from training.config import load_config
+from training.data.batches import batches
+from training.distributed import Workers, join
+from training.run import Run
+from training.train import train, training_steps
+
+TINY = ("size=micro", "batch=4", "save_every=2")
+
+
+class Plain(Run):
+    """Without dropout, whose numbers differ between processes and parts."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model.dropout.p = 0.0
+
+
+def process(rank, port, config, out, kind, dies):
+    torch.set_num_threads(1)  # the pool of the parent's threads does not survive a fork
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for run in training_steps(config, out, kind):
+        if dies == (rank, run.step):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_with_two(config, out, kind=Run, dies=None):
+    """Exit codes of two processes; where one dies, the other is ended as torchrun would."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    started = [
+        fork.Process(target=process, args=(rank, port, config, out, kind, dies)) for rank in (0, 1)
+    ]
+    for each in started:
+        each.start()
+    multiprocessing.connection.wait([each.sentinel for each in started], timeout=60)
+    if dies is not None:
+        started[1 - dies[0]].kill()
+    for each in started:
+        each.join(60)
+    return [each.exitcode for each in started]
+
+
+def losses(out):
+    with (out / "log.csv").open() as file:
+        return [row["loss"] for row in csv.DictReader(file)]
+
+
+def test_a_killed_run_of_two_processes_goes_on_exactly(micro, config_file, tmp_path):
+    config = load_config(config_file, (*TINY, "steps=4"))
+    assert train_with_two(config, tmp_path / "whole") == [0, 0]
+    assert -signal.SIGKILL in train_with_two(config, tmp_path / "resumed", dies=(1, 3))
+    assert read_state(tmp_path / "resumed" / "last.pt")["step"] == 2
+    assert train_with_two(config, tmp_path / "resumed") == [0, 0]
+
+    whole, resumed = (read_state(tmp_path / run / "last.pt") for run in ("whole", "resumed"))
+    assert resumed["step"] == whole["step"] == 4
+    for part in ("model", "ema"):
+        for name, value in whole[part].items():
+            assert torch.equal(value, resumed[part][name]), name
+    assert losses(tmp_path / "whole") == losses(tmp_path / "resumed")
+    assert len(losses(tmp_path / "whole")) == 2
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_learn_as_one_that_takes_two_parts(micro, config_file, tmp_path, parallel):
+    options = (*TINY, "steps=2", "save_every=1", "drop_path=0", "optimiser.ema=0")
+    parts = load_config(config_file, (*options, "accumulate=2"))
+    alone = read_state(train(parts, tmp_path / "one", Plain))
+    shared = load_config(config_file, (*options, f"parallel={parallel}"))
+    assert train_with_two(shared, tmp_path / "two", Plain) == [0, 0]
+
+    expected, got = (list(map(float, losses(tmp_path / run))) for run in ("one", "two"))
+    np.testing.assert_allclose(got, expected, atol=2e-3)
+    assert expected[0] != expected[1]
+    _, state = load_model(tmp_path / "two" / "last.pt")
+    assert {n: p.shape for n, p in alone["ema"].items()} == {
+        n: p.shape for n, p in state["ema"].items()
+    }
+    key = "backbone.vit.blocks.0.mlp.0.weight"
+    torch.testing.assert_close(state["model"][key], alone["model"][key], atol=1e-3, rtol=0)
+    further = load_config(config_file, (*options, "steps=3"))
+    assert read_state(train(further, tmp_path / "two", Plain))["step"] == 3
+
+
+def test_the_processes_of_a_run_see_what_one_would_see(config_file):
+    config = load_config(config_file, ("batch=4", "steps=3"))
+    cpu = torch.device("cpu")
+    whole = [image for image, _ in batches(config, 1)]
+    halves = zip(*(batches(config, 1, Workers(rank, 2, cpu)) for rank in (0, 1)), strict=True)
+    for image, ((first, _), (second, _)) in zip(whole, halves, strict=True):
+        assert torch.equal(image, torch.cat([first, second]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("batch=3", "accumulate=2"), "choose a multiple"),
+        (("parallel=fsdp",), "torchrun"),
+        (("parallel=fsdp", "precision=fp16"), "bf16"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(micro, config_file, options, message):
+    with pytest.raises(ConfigError, match=message):
+        Run(load_config(config_file, ("size=micro", *options)))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused():
+    assert join("auto").device.type == "cpu"
+    with pytest.raises(ConfigError, match="no GPU"):
+        join("cuda")
