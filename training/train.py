@@ -82,7 +82,9 @@ def training_steps(
             write_log(out / "log.csv", rows)
             figures_text = " ".join(f"{key} {value}" for key, value in row.items())
             minutes = (config.steps - run.step) * seconds / 60
-            log.info("%s of %d, %.0f min left", figures_text, config.steps, minutes)
+            log.info(
+                "%s: %s of %d, %.0f min left", run.size.name, figures_text, config.steps, minutes
+            )
         save(run, checkpoint)
         yield run
 

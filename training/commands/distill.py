@@ -45,8 +45,10 @@ def distill(config_path: Path, out: Path, overrides: tuple[str, ...], threads: i
     from training.config import load_config
     from training.distill import DistillConfig
     from training.distill import distill as run
+    from training.distributed import first_process
 
     if threads:
         torch.set_num_threads(threads)
-    for path in run(load_config(config_path, overrides, DistillConfig), out).values():
-        click.echo(path)
+    paths = run(load_config(config_path, overrides, DistillConfig), out)
+    if first_process():
+        click.echo("\n".join(map(str, paths.values())))

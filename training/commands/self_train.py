@@ -47,9 +47,12 @@ def self_train(
     import torch
 
     from training.config import load_config
+    from training.distributed import first_process
     from training.self_train import SelfTrainConfig
     from training.self_train import self_train as run
 
     if threads:
         torch.set_num_threads(threads)
-    click.echo(run(load_config(config_path, overrides, SelfTrainConfig), out))
+    path = run(load_config(config_path, overrides, SelfTrainConfig), out)
+    if first_process():
+        click.echo(path)
