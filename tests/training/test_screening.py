@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cropseg_edge.errors import ConfigError
+from cropseg_edge.errors import ConfigError, StorageError
 from training.__main__ import cli
 from training.data.fields import find_set
 from training.pseudo_labels.explorer import paint_depth, read_depth
@@ -70,14 +70,14 @@ def test_good_labels_are_kept_and_each_bad_one_goes_for_its_own_reason(screen):
         "values": "unknown mask values: 7",
         "cut": "cut.jpg",
         "twin": "nearly the same as good0",
-        "refused": "no label was made: one mode",
+        "refused": "the labeller refused it: one mode",
     }
     for stem, reason in expected.items():
         assert verdicts[stem][0] == "reject"
         assert reason in verdicts[stem][1]
     assert summary["reasons"] == {
         "cover": 2, "damaged": 3, "score": 1, "agreement": 1, "unsure": 1, "duplicate": 1,
-        "no label": 1,
+        "refused": 1,
     }  # fmt: skip
 
 
@@ -248,6 +248,25 @@ def test_the_page_holds_every_readable_label_and_needs_no_network(label_folder, 
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page)
     assert "default-src 'none'" in page
     assert {p.name for p in out.iterdir()} >= {"screen.yaml", "screen.log", "screening.json"}
+
+
+def test_a_damaged_depth_map_costs_its_panel_and_not_the_page(screen, tmp_path, caplog):
+    (tmp_path / "depth" / "good0.tif").write_bytes(b"no picture")
+    screen(page_images=3, depth=tmp_path / "depth")
+    page = (tmp_path / "out" / "explorer.html").read_text()
+    parts = [len(text.split()) for text in re.findall(r'id="p\d+">(.*?)</script>', page)]
+    assert parts == [2, 3, 3]
+    assert "good0.tif" in caplog.text
+
+
+def test_a_disk_that_fills_up_is_named_with_the_file_and_loses_nothing(screen, tmp_path):
+    screen(page_images=3)
+    page, root = tmp_path / "out" / "explorer.html", tmp_path / "out" / "splits.csv"
+    before = (page.read_bytes(), root.read_bytes())
+    (tmp_path / "out" / ".explorer.html.part").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"explorer.html: .*No space left"):
+        screen(page_images=3)
+    assert (page.read_bytes(), root.read_bytes()) == before
 
 
 def test_a_large_pool_shows_the_kept_ones_first(screen, tmp_path):

@@ -7,6 +7,7 @@ browser decodes when they come into view, so thousands of them stay quick to go 
 import base64
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cropseg_edge.errors import FrameError
+from cropseg_edge.errors import FrameError, StorageError
 from cropseg_edge.evaluation import read_mask
 from cropseg_edge.frames.image import read_image
 from training.pseudo_labels.decisions import FORMAT
 from training.pseudo_labels.pool import Candidate, Measures
 from training.pseudo_labels.screening import PAPER_KEPT, PAPER_POOL, Verdict
 from training.pseudo_labels.traits import shrink
+
+log = logging.getLogger(__name__)
 
 _DEPTH_SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 80]
@@ -61,6 +64,9 @@ def write_explorer(
         depth: folder with STEM.tif (or .png, .npy); larger is farther.
         long_side: of the embedded pictures, pixels.
         progress: called with (done, total).
+
+    Raises:
+        StorageError: the disk is full or the folder not writable; an earlier page is still there.
     """
     page = resources.files("training.pseudo_labels").joinpath("explorer.html").read_text("utf-8")
     facts = {
@@ -79,18 +85,23 @@ def write_explorer(
         before = before.replace(f"/*{asset}*/", source)
         after = after.replace(f"/*{asset}*/", source)
     temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(before)
-        file.write(f'<script type="application/json" id="facts">{text}</script>\n')
-        for number, card in enumerate(cards):
-            pictures = " ".join(_pictures(card, depth, long_side))
-            file.write(f'<script type="text/plain" id="p{number}">{pictures}</script>\n')
-            if progress:
-                progress(number + 1, len(cards))
-        file.write(after)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(before)
+            file.write(f'<script type="application/json" id="facts">{text}</script>\n')
+            for number, card in enumerate(cards):
+                pictures = " ".join(_pictures(card, depth, long_side))
+                file.write(f'<script type="text/plain" id="p{number}">{pictures}</script>\n')
+                if progress:
+                    progress(number + 1, len(cards))
+            file.write(after)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: the page cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _fingerprint(pool: str, cards: Sequence[Card]) -> str:
@@ -122,7 +133,11 @@ def _pictures(card: Card, depth: Path | None, long_side: int) -> list[str]:
     image, mask = read_image(card.candidate.image), read_mask(card.candidate.mask)
     small, small_mask = shrink(image, mask, long_side)
     files = [_encode(".jpg", small, _JPEG), _encode(".png", small_mask, _PNG)]
-    distance = read_depth(depth, card.candidate.stem) if depth else None
+    try:
+        distance = read_depth(depth, card.candidate.stem) if depth else None
+    except FrameError as error:
+        log.warning("no depth on the page: %s", error)
+        distance = None
     if distance is not None:
         files.append(_encode(".jpg", shrink(paint_depth(distance), None, long_side // 2)[0], _JPEG))
     return files

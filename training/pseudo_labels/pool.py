@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cropseg_edge.errors import ConfigError, FrameError
+from cropseg_edge.errors import ConfigError, FrameError, StorageError
 from cropseg_edge.evaluation import read_mask
 from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.image import IMAGE_SUFFIXES, read_image
@@ -37,7 +37,7 @@ class Candidate:
         mask: the label's file.
         score: the labeller's own trust, 0 to 1.
         parts: what the score is made of, by name.
-        refused: why the labeller made no label; empty where it made one.
+        refused: why the labeller does not trust its label, or made none; empty where it does.
     """
 
     stem: str
@@ -167,29 +167,38 @@ def measure(candidate: Candidate) -> Measures:
 def measure_pool(
     pool: list[Candidate], table: Path, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Measures]:
-    """Measures by stem of every candidate that has a label; `table` is where they are kept.
+    """Measures by stem of every candidate with a label, refused or not; `table` is where they are kept.
 
     A picture is measured again where its label's file has changed. A run that is cut off has lost
     the picture at work, no more.
+
+    Raises:
+        StorageError: the table cannot be written, e.g. because the disk is full.
     """
-    wanted = [candidate for candidate in pool if not candidate.refused]
+    wanted = [candidate for candidate in pool if not candidate.refused or candidate.mask.exists()]
     known = _read_table(table)
     measures: dict[str, Measures] = {}
     # Written anew first: a line that a killed run left half-written must not stay.
     write_atomically(table, _lines([asdict(m) for m in known.values()], header=True))
-    with table.open("a", newline="", encoding="utf-8") as file:
-        for number, candidate in enumerate(wanted, 1):
-            found = known.get(candidate.stem)
-            if found is None or found.failed or found.label != _digest(candidate.mask):
-                found = measure(candidate)
-                file.write(_lines([asdict(found)]).decode())
-                file.flush()
-            if found.failed:
-                log.warning("%s: %s", candidate.stem, found.failed)
-            measures[candidate.stem] = found
-            if progress:
-                progress(number, len(wanted))
+    for number, candidate in enumerate(wanted, 1):
+        found = known.get(candidate.stem)
+        if found is None or found.failed or found.label != _digest(candidate.mask):
+            found = measure(candidate)
+            _append(table, found)
+        if found.failed:
+            log.warning("%s: %s", candidate.stem, found.failed)
+        measures[candidate.stem] = found
+        if progress:
+            progress(number, len(wanted))
     return measures
+
+
+def _append(table: Path, measures: Measures) -> None:
+    try:
+        with table.open("ab") as file:
+            file.write(_lines([asdict(measures)]))
+    except OSError as error:
+        raise StorageError(f"{table} cannot be written: {error.strerror}") from error
 
 
 def _digest(path: Path) -> str:

@@ -115,7 +115,8 @@ def _scenes(
     """Species and conditions by stem: from the table, or the species of the whole set."""
     if path is None:
         species = description.get("species")
-        return {c.stem: species for c in pool} if isinstance(species, str) else {}
+        known = isinstance(species, str) and species != "unknown"
+        return {c.stem: str(species) for c in pool} if known else {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

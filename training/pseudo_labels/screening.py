@@ -24,7 +24,7 @@ class ScreenConfig(Section):
     """The thresholds of automatic screening; all shares are 0 to 1."""
 
     min_score: float = Field(0.5, ge=0, le=1)
-    min_agreement: float = Field(0.6, ge=0, le=1)
+    min_agreement: float = Field(0.65, ge=0, le=1)
     min_cover: float = Field(0.005, ge=0, le=1)
     max_cover: float = Field(0.97, ge=0, le=1)
     max_unsure: float = Field(0.5, ge=0, le=1)
@@ -38,7 +38,7 @@ class Verdict:
 
     Attributes:
         keep: whether it may teach.
-        kind: the rule that decided: kept, no label, damaged, score, cover, unsure, agreement,
+        kind: the rule that decided: kept, refused, damaged, score, cover, unsure, agreement,
             duplicate, coverage, or person.
         reason: that rule's finding in words.
         quality: score times agreement, 0 to 1: what candidates are ranked by.
@@ -85,7 +85,7 @@ def _own_faults(
 ) -> tuple[str, str]:
     """The first rule that a candidate breaks by itself, and how; empty where it breaks none."""
     if candidate.refused or found is None:
-        return "no label", f"no label was made: {candidate.refused}"
+        return "refused", f"the labeller refused it: {candidate.refused}"
     if found.failed:
         return "damaged", found.failed
     if found.unsure > config.max_unsure:
