@@ -5,6 +5,7 @@ ECCV 2022 (arXiv 2207.10392). Equation numbers below are the steps of section 3 
 compress, semi-shift convolution, softmax, reassembly, gate.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -39,8 +40,8 @@ def reassemble(features: Tensor, kernels: Tensor) -> Tensor:
     Returns:
         [B, C, 2h, 2w].
     """
-    h, w = features.shape[-2:]
-    k = round(kernels.shape[1] ** 0.5)
+    h, w = (int(side) for side in features.shape[-2:])  # int: tensors while it is traced
+    k = math.isqrt(int(kernels.shape[1]))
     padded = F.pad(features, [k // 2] * 4)
     cells = F.pixel_unshuffle(kernels, 2).unflatten(1, (k * k, 1, 4)).unbind(1)
     windows = [padded[:, :, None, y : y + h, x : x + w] for y in range(k) for x in range(k)]
