@@ -54,10 +54,10 @@ def screen(
     \b
     Example:
       cropseg simulate --random --frames 60 --out out/sim
-      python -m training depth out/sim/simulator --out out/depth
-      python -m training pseudo-label out/sim/simulator --depth out/depth --out out/labels/simulator
-      python -m training screen out/labels/simulator --depth out/depth --out out/screened
-      python -m training screen out/labels/simulator --out out/screened --decisions decisions.json
+      python -m training depth out/sim/simulator --out out/depth --degrade 1
+      python -m training pseudo-label out/sim/simulator --depth out/depth --out out/labels/sim
+      python -m training screen out/labels/sim --depth out/depth --out out/screened
+      python -m training screen out/labels/sim --out out/screened --decisions decisions.json
     """
     from training.pseudo_labels.screen_run import ScreenOptions, run_screen
 

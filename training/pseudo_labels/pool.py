@@ -167,7 +167,7 @@ def measure(candidate: Candidate) -> Measures:
 def measure_pool(
     pool: list[Candidate], table: Path, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Measures]:
-    """Measures by stem of every candidate with a label, refused or not; `table` is where they are kept.
+    """Measures by stem of every candidate that has a label; `table` is where they are kept.
 
     A picture is measured again where its label's file has changed. A run that is cut off has lost
     the picture at work, no more.
