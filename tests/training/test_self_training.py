@@ -16,7 +16,13 @@ from training.checkpoint import read_state
 from training.config import dump_config, load_config
 from training.data.fields import held_out
 from training.data.shards import write_shards
-from training.data.unlabelled import UnlabelledConfig, UnlabelledDataset, find_pictures, read_ground
+from training.data.unlabelled import (
+    UnlabelledConfig,
+    UnlabelledDataset,
+    find_pictures,
+    ground_masks,
+    read_ground,
+)
 from training.models.registry import SIZES
 from training.run import Run
 from training.selection import balanced_thresholds, move_thresholds, pseudo_labels, readings, veto
@@ -39,7 +45,7 @@ def mini():
 
 @pytest.fixture(scope="module")
 def unlabelled(tmp_path_factory):
-    """A folder of three pictures and, beside it, a label folder for two of them: left is ground."""
+    """Three pictures and a label folder for them: left is ground; the first one is refused."""
     rng = np.random.default_rng(1)
     folder, labels = (tmp_path_factory.mktemp(name) for name in ("pictures", "labels"))
     (labels / "masks").mkdir()
@@ -49,8 +55,9 @@ def unlabelled(tmp_path_factory):
         cv2.imwrite(str(folder / f"u{i}.png"), image)
         mask = np.full((64, 96), 255, np.uint8)
         mask[:, :30], mask[:, 60:] = 0, 1
-        if i:
-            cv2.imwrite(str(labels / "masks" / f"u{i}.png"), mask)
+        cv2.imwrite(str(labels / "masks" / f"u{i}.png"), mask)
+    rows = "stem,status,reason\nu0,refused,no two sides\nu1,ok,\nu2,ok,\n"
+    (labels / "scores.csv").write_text(rows)
     return folder, labels
 
 
@@ -123,12 +130,27 @@ def test_depth_vetoes_vegetation_on_bare_ground_and_nothing_else(taught, allowed
 
 def test_bare_ground_is_what_the_label_folder_calls_background(unlabelled):
     _, labels = unlabelled
-    ground = read_ground(labels, "u1", (64, 96))
+    masks = ground_masks(labels, ["u0", "u1", "u7"])
+    assert list(masks) == ["u1"]  # u0 is refused, u7 has no mask
+    ground = read_ground(masks["u1"], (64, 96))
     assert ground[:, :30].all()
     assert not ground[:, 30:].any()
-    assert not read_ground(labels, "u0", (64, 96)).any()  # has no mask
+    assert not read_ground(masks.get("u0"), (64, 96)).any()
     with pytest.raises(FrameError, match=r"u1\.png.*one size"):
-        read_ground(labels, "u1", (64, 64))
+        read_ground(masks["u1"], (64, 64))
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [(None, "scores.csv cannot be read"), ("stem,status\nu9,ok\n", "none of the pictures ok")],
+)
+def test_a_folder_without_labels_for_the_pictures_vetoes_nothing_silently(
+    tmp_path, scores, message
+):
+    if scores:
+        (tmp_path / "scores.csv").write_text(scores)
+    with pytest.raises(ConfigError, match=message):
+        ground_masks(tmp_path, ["u0"])
 
 
 def test_both_views_and_the_ground_show_the_same_crop(settings, unlabelled):

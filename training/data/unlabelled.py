@@ -44,8 +44,8 @@ class UnlabelledConfig(Section):
     """Where pictures without labels come from; labels that they may have are not read.
 
     `weights` are relative and name a set of `data.roots`, or a folder: of images, or of a set in
-    another root. `veto` gives, for some of them, the folder that `pseudo-label` wrote
-    (`masks/STEM.png`, 0 background): what it calls background cannot be vegetation.
+    another root. `veto` gives, for some of them, the folder that `pseudo-label` wrote: what its
+    masks call background (0) cannot be vegetation, where `scores.csv` calls the picture ok.
     """
 
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
@@ -70,13 +70,10 @@ class UnlabelledDataset(Dataset):
                 self.stems[number] = kept
             if not self.stems[number]:
                 raise ConfigError(f"data.validation {data.validation} leaves {name} no picture")
-        self.ground = [config.veto.get(name) for name in config.weights]
-        for stems, folder in zip(self.stems, self.ground, strict=True):
-            if folder and not any((folder / "masks" / f"{s}.png").is_file() for s in stems):
-                raise ConfigError(
-                    f"unlabelled.veto: {folder}/masks has no mask for any of its pictures "
-                    f"(expected {stems[0]}.png and so on)"
-                )
+        self.ground = [
+            ground_masks(config.veto[name], stems) if name in config.veto else {}
+            for name, stems in zip(config.weights, self.stems, strict=True)
+        ]
         weights = np.array(list(config.weights.values()), float)
         self.weights = weights / weights.sum()
 
@@ -90,7 +87,7 @@ class UnlabelledDataset(Dataset):
         chosen = int(rng.choice(len(self.sets), p=self.weights))
         stem = self.stems[chosen][rng.integers(len(self.stems[chosen]))]
         image, _ = self.sets[chosen].read(stem)
-        ground = read_ground(self.ground[chosen], stem, image.shape[:2])
+        ground = read_ground(self.ground[chosen].get(stem), image.shape[:2])
         size, frame = self.data.crop, self.data.frame
         weak, ground = random_crop(image, ground, size, frame, self.augmentation, rng)
         strong = photometric(weak, self.augmentation, rng)
@@ -160,20 +157,44 @@ def find_pictures(data: DataConfig, name: str) -> Folder | LabelledSet:
     return _images(folder, None)
 
 
-def read_ground(folder: Path | None, stem: str, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Where a label folder of `pseudo-label` says background, uint8 [H, W] of 0 and 1; all 0
-    where the picture has no mask there.
+def ground_masks(folder: Path, stems: list[str]) -> dict[str, Path]:
+    """The masks of a label folder of `pseudo-label`, by stem, whose picture `scores.csv` calls ok:
+    a closed canopy, which has no ground to fit, is refused there but keeps its mask.
+
+    Raises:
+        ConfigError: none of the pictures has one, or `scores.csv` cannot be read.
+    """
+    path = folder / "scores.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            trusted = {row["stem"] for row in csv.DictReader(file) if row["status"] == "ok"}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise ConfigError(
+            f"unlabelled.veto: {path} cannot be read ({error}); give the folder that pseudo-label "
+            "wrote (--out)"
+        ) from error
+    masks = {stem: folder / "masks" / f"{stem}.png" for stem in stems if stem in trusted}
+    if not masks:
+        raise ConfigError(
+            f"unlabelled.veto: {path} calls none of the pictures ok ({stems[0]} and so on); "
+            "were they labelled under other names?"
+        )
+    return masks
+
+
+def read_ground(mask_path: Path | None, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Where a mask of `pseudo-label` says background, uint8 [H, W] of 0 and 1; all 0 without one.
 
     Raises:
         FrameError: the mask cannot be read or is of another size.
     """
-    if folder is None or not (path := folder / "masks" / f"{stem}.png").is_file():
+    if mask_path is None:
         return np.zeros(size, np.uint8)
-    mask = read_mask(path)
+    mask = read_mask(mask_path)
     if mask.shape != size:
         raise FrameError(
-            f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image {size[1]}x{size[0]}; "
-            "they must be of one size"
+            f"{mask_path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image "
+            f"{size[1]}x{size[0]}; they must be of one size"
         )
     return (mask == 0).astype(np.uint8)
 
