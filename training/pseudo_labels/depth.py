@@ -119,7 +119,7 @@ class _Model:
         self._name = config.model
         self.licence = self._network.licence
         self.unit = "m" if self._network.metric else "relative"
-        log.info(self._network.terms)
+        log.info("%s", self._network.terms)
 
     def name(self, stem: str) -> str:
         return self._name
@@ -132,8 +132,8 @@ def _one(source: _Files | _Model, config: DepthConfig, image: Path, out: Path) -
     """Make the depth of one picture; what is wrong with it becomes its row's reason."""
     row: dict[str, object] = {"unit": source.unit, "licence": source.licence}
     try:
-        row["source"] = source.name(image.stem)
         picture = read_image(image)
+        row["source"] = source.name(image.stem)
         depth = source.depth(image.stem, picture)
         check_depth(depth, picture.shape)
         depth = fit_to(depth, picture.shape)

@@ -37,8 +37,8 @@ class DepthAnything:
     """A loaded model.
 
     Attributes:
-        size: Small, Base, Large, Giant or `width N`.
         licence: SPDX name of the weights' licence, or `unknown`.
+        terms: one line on size and licence.
         metric: the depth is in metres.
     """
 
@@ -79,20 +79,10 @@ class DepthAnything:
                 f"{sorted(report['missing_keys'])[0]}: not a whole Depth Anything checkpoint"
             )
         width = int(config.backbone_config.hidden_size)
-        self.size, self.licence = _SIZES.get(width, (f"width {width}", "unknown"))
+        self.licence, self.terms = _size(width)[1], terms(width)
         self.metric = getattr(config, "depth_estimation_type", "relative") == "metric"
         self._side, self._device = side, device
         self._network: Any = network.eval().to(device)
-
-    @property
-    def terms(self) -> str:
-        """One line on what the weights' licence allows."""
-        line = f"Depth Anything V2 {self.size}, licence {self.licence}"
-        if "NC" in self.licence:
-            return f"{line}: not for commercial use, nor what is trained on its labels"
-        if self.licence == "unknown":
-            return f"{line}: look it up before you use what comes of it"
-        return line
 
     def __call__(self, image: NDArray[np.uint8]) -> F32:
         """Depth of a picture.
@@ -119,6 +109,21 @@ class DepthAnything:
         if self.metric:
             return np.where(out > 0, out, np.nan).astype(np.float32)
         return relative_depth(out)
+
+
+def _size(width: int) -> tuple[str, str]:
+    return _SIZES.get(width, (f"of width {width}", "unknown"))
+
+
+def terms(width: int) -> str:
+    """One line on what the licence of the weights of a backbone's width allows."""
+    size, licence = _size(width)
+    line = f"Depth Anything V2 {size}, licence {licence}"
+    if "NC" in licence:
+        return f"{line}: not for commercial use, nor what is trained on its labels"
+    if licence == "unknown":
+        return f"{line}: look it up before you use what comes of it"
+    return line
 
 
 def relative_depth(inverse: F32) -> F32:
