@@ -100,9 +100,9 @@ def benchmark(
         precision=config.precision,
         step_seconds=round(step, 5),
         images_per_second=round(config.batch / step, 3),
-        gmacs_per_image=round(macs / 1e9, 3),
-        tflops=round(tflops, 4),
+        gmacs_per_image=float(f"{macs / 1e9:.4g}"),
+        tflops=float(f"{tflops:.4g}"),
         peak=peak,
-        fraction=round(tflops / peak, 4) if peak else None,
+        fraction=float(f"{tflops / peak:.4g}") if peak else None,
         memory_gb=round(torch.cuda.max_memory_allocated() / 1e9, 2) if cuda else None,
     )

@@ -103,22 +103,25 @@ def label_folder(tmp_path):
     return folder
 
 
-@pytest.fixture
-def micro(monkeypatch):
+MICRO = replace(
+    NANO,
+    name="micro",
+    width=16,
+    depth=4,
+    heads=1,
+    groups=quarters(4),
+    stem=8,
+    adapter_heads=2,
+    decoder_width=8,
+    compressed=8,
+    grid=(4, 4),
+    drop_path=0.1,
+)
+
+
+@pytest.fixture(scope="module")
+def micro():
     """A size called micro, a tenth of nano's work, for runs that are repeated."""
-    size = replace(
-        NANO,
-        name="micro",
-        width=16,
-        depth=4,
-        heads=1,
-        groups=quarters(4),
-        stem=8,
-        adapter_heads=2,
-        decoder_width=8,
-        compressed=8,
-        grid=(4, 4),
-        drop_path=0.1,
-    )
-    monkeypatch.setitem(SIZES, size.name, size)
-    return size
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, MICRO.name, MICRO)
+        yield MICRO
