@@ -108,7 +108,7 @@ function renderFacts(i) {
   }
   rows.append(cell("dt", "scene"), cell("dd", image.group, "wide"));
   for (const [name, value] of Object.entries(image.parts)) {
-    rows.append(cell("dt", name.replaceAll("_", " ")), cell("dd", String(Number(value.toPrecision(4))), "wide"));
+    rows.append(cell("dt", name.replaceAll("_", " ")), cell("dd", String(Number(value.toPrecision(3))), "wide"));
   }
 }
 
