@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper, version_converter
 
+from calibration.simplify import sort_nodes
 from cropseg_edge.errors import ConfigError
 
 FP32_TYPES = ("LayerNormalization", "GridSample")
@@ -31,8 +32,7 @@ def to_fp16(model: ModelProto) -> ModelProto:
     if newest < OPSET:
         model = version_converter.convert_version(model, OPSET)
     blocked = [*(set(DEFAULT_OP_BLOCK_LIST) - {"Min", "Max"}), *FP32_TYPES]
-    result: ModelProto = convert_float_to_float16(
-        model, keep_io_types=True, op_block_list=blocked
-    )
+    result: ModelProto = convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
+    sort_nodes(result)
     del result.graph.value_info[:]
     return onnx.shape_inference.infer_shapes(result)

@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from calibration.layers import candidates, weight_axis
 from calibration.ranges import Range
-from calibration.simplify import constants
+from calibration.simplify import constants, sort_nodes
 from cropseg_edge.errors import ConfigError
 
 SMALLEST_SCALE = 2.0**-21  # eight steps of float16's subnormals: scales survive the cast
@@ -61,6 +61,7 @@ def quantize_for_cpu(
     )
     quantizer.quantize_model()
     result: ModelProto = quantizer.model.model
+    sort_nodes(result)
     return result
 
 
@@ -138,11 +139,16 @@ def _weight(
     parts = {"int8": integers, "scale": scale, "zero_point": np.zeros(scale.shape, np.int8)}
     names = [f"{base}/{key}" for key in parts]
     tensors += [
-        numpy_helper.from_array(part, name) for name, part in zip(names, parts.values(), strict=True)
+        numpy_helper.from_array(part, name)
+        for name, part in zip(names, parts.values(), strict=True)
     ]
     nodes.append(
         helper.make_node(
-            "DequantizeLinear", names, [f"{base}/dequantized"], f"{base}/DequantizeLinear", axis=axis
+            "DequantizeLinear",
+            names,
+            [f"{base}/dequantized"],
+            f"{base}/DequantizeLinear",
+            axis=axis,
         )
     )
     return f"{base}/dequantized"

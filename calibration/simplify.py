@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from cropseg_edge.engines.onnxruntime import first_line, runtime_errors
 from cropseg_edge.errors import BundleError
 
 STANDARD = ("", "ai.onnx")
@@ -53,6 +54,25 @@ def constants(model: ModelProto) -> dict[str, NDArray[np.generic]]:
     return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
 
 
+def sort_nodes(model: ModelProto) -> None:
+    """Put every node behind those that make its inputs; converters append theirs."""
+    made = {tensor.name for tensor in (*model.graph.initializer, *model.graph.input)} | {""}
+    waiting: dict[str, list[NodeProto]] = {}
+    ordered: list[NodeProto] = []
+    ready = list(model.graph.node)[::-1]
+    while ready:
+        node = ready.pop()
+        missing = next((name for name in node.input if name not in made), None)
+        if missing is not None:
+            waiting.setdefault(missing, []).append(node)
+            continue
+        ordered.append(node)
+        made.update(node.output)
+        ready += [n for name in node.output for n in reversed(waiting.pop(name, []))]
+    del model.graph.node[:]
+    model.graph.node.extend(ordered)
+
+
 def _fold_constants(graph: bytes) -> ModelProto:
     import onnxruntime as ort
 
@@ -64,8 +84,8 @@ def _fold_constants(graph: bytes) -> ModelProto:
         options.log_severity_level = 4
         try:
             ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except (RuntimeError, ValueError, ort.capi.onnxruntime_pybind11_state.Fail) as error:
-            raise BundleError(f"ONNX Runtime refuses the graph: {error}") from error
+        except runtime_errors() as error:
+            raise BundleError(f"ONNX Runtime refuses the graph: {first_line(error)}") from error
         model = onnx.load(path)
     kept = [opset for opset in model.opset_import if opset.domain in STANDARD]
     del model.opset_import[:]

@@ -52,10 +52,10 @@ class OnnxRuntimeEngine:
                 options,
                 providers=["CPUExecutionProvider"],
             )
-        except _runtime_errors() as error:
+        except runtime_errors() as error:
             raise BundleError(
                 f"{bundle.path.name}: ONNX Runtime {ort.__version__} refuses the graph: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error
         spec = bundle.manifest.input
         self._input = spec.tensor
@@ -76,8 +76,8 @@ class OnnxRuntimeEngine:
         self._binding.bind_input(self._input, "cpu", 0, np.float32, self._shape, image.ctypes.data)
         try:
             self._session.run_with_iobinding(self._binding)
-        except _runtime_errors() as error:
-            raise EngineError(f"ONNX Runtime failed: {_first_line(error)}") from error
+        except runtime_errors() as error:
+            raise EngineError(f"ONNX Runtime failed: {first_line(error)}") from error
         return self._outputs
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ def _check_tensor(label: str, tensor: Any, expected: tuple[int, ...]) -> None:
         )
 
 
-def _runtime_errors() -> tuple[type[Exception], ...]:
+def runtime_errors() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises: its own classes have no base in common but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -156,5 +156,6 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     return (*own, RuntimeError, ValueError, MemoryError)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of a message, at most 300 characters."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,46 @@
+"""`lint`: the rules of TensorRT on every graph that a bundle has for it."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+def lint(bundle: Path | None) -> None:
+    """Check BUNDLE's TensorRT graphs (default: the shipped bundle), or a single .onnx file.
+
+    Fails with exit code 1 where a rule is broken, naming the node.
+
+    \b
+    Examples:
+      python -m calibration lint nano.cropseg
+      python -m calibration lint model.onnx
+    """
+    import onnx
+
+    from calibration.lint import RULES
+    from calibration.lint import lint as check
+    from cropseg_edge.bundle import read_bundle
+    from cropseg_edge.errors import BundleError
+
+    if bundle is not None and bundle.suffix == ".onnx":
+        graphs = {bundle.name: bundle.read_bytes()}
+    else:
+        checked = read_bundle(bundle)
+        precisions = checked.manifest.precisions("tensorrt")
+        graphs = {f"tensorrt {p}": checked.graph("tensorrt", p) for p in precisions}
+    broken = 0
+    for name, data in graphs.items():
+        try:
+            model = onnx.load_from_string(data)
+            onnx.checker.check_model(model)
+        except (onnx.checker.ValidationError, ValueError) as error:
+            raise BundleError(f"{name} is not a valid ONNX graph: {error}") from error
+        findings = check(model)
+        broken += len(findings)
+        for finding in findings:
+            click.echo(f"{name}: {finding.rule}: {finding.node}: {finding.message}")
+        click.echo(f"{name}: {len(RULES)} rules, {len(findings)} findings")
+    if broken:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,122 @@
+"""`quantize` from beginning to end."""
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from calibration.bundles import Quantized, prepare, reduced_graphs, with_precisions, with_record
+from calibration.frames import read_set
+from calibration.labels import labelled_sets
+from calibration.measure import accuracy, latency, loss_points, speedup, verdict
+from calibration.ranges import Method
+from cropseg_edge.bundle import Bundle, CalibrationRecord, read_bundle
+from cropseg_edge.bundle.verify import verify_golden
+from cropseg_edge.errors import ConfigError
+from cropseg_edge.files import write_atomically
+
+log = logging.getLogger("calibration")
+ENGINES = ("onnxruntime", "tensorrt")
+
+
+class QuantizeConfig(BaseModel):
+    """What `quantize` does; written beside its result."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    frames: Path
+    out: Path
+    method: Method = "percentile"
+    percentile: float = Field(99.99, gt=50, le=100)
+    skip: Path | None = None
+    backend: Literal["onnxruntime", "modelopt"] = "onnxruntime"
+    budget: float = Field(0.5, ge=0)
+    rounds: int = Field(20, ge=1)
+    threads: int | None = Field(None, ge=1)
+
+
+def quantize_bundle(source: Path | None, config: QuantizeConfig) -> Bundle:
+    """Write the bundle with FP16 and INT8 graphs; see the command's help.
+
+    Raises:
+        ConfigError: frames or configuration cannot be used.
+        BundleError: the bundle cannot be used, or a result breaks a rule of `lint`.
+        ParityError: INT8 does not give the golden masks (IoU under 0.97).
+    """
+    bundle, frames = read_bundle(source), read_set(config.frames)
+    skip = read_skip(config.skip) if config.skip else ()
+    made: dict[str, Quantized] = {}
+    for engine in (e for e in ENGINES if e in bundle.manifest.graphs):
+        log.info("%s: ranges over %d frames (%s)", engine, len(frames.frames), config.method)
+        made[engine] = prepare(
+            bundle.graph(engine), frames, bundle, config.method, config.percentile, skip, _progress
+        )
+    graphs = {engine: reduced_graphs(engine, result) for engine, result in made.items()}
+    tool = _tool()
+    if config.backend == "modelopt" and "tensorrt" in made:
+        from calibration.modelopt import quantize_with_modelopt
+
+        inputs = frames.inputs(bundle.manifest.input)
+        graphs["tensorrt"]["int8"], tool = quantize_with_modelopt(made["tensorrt"], inputs)
+    record = CalibrationRecord(
+        tool=tool,
+        method=config.method,
+        percentile=config.percentile if config.method == "percentile" else None,
+        frames=frames.frames,
+        quantized={engine: result.layers for engine, result in made.items()},
+        kept={engine: result.kept for engine, result in made.items()},
+    )
+    draft = with_precisions(config.out, bundle, graphs, record)
+    if draft.manifest.golden:
+        worst = min(parity.iou for parity in verify_golden(draft, precision="int8"))
+        log.info("int8 gives the golden masks with IoU %.4f", worst)
+    write_atomically(
+        config.out.with_suffix(".quantize.json"), config.model_dump_json(indent=2).encode() + b"\n"
+    )
+    return _decide(draft, config, frames.inputs(bundle.manifest.input))
+
+
+def _decide(draft: Bundle, config: QuantizeConfig, inputs) -> Bundle:
+    times = latency(
+        {"fp32": (draft, "fp32"), "int8": (draft, "int8")},
+        next(iter(inputs)),
+        config.rounds,
+        config.threads,
+    )
+    gain = speedup(times, "fp32", "int8")
+    with tempfile.TemporaryDirectory() as work:
+        sets = labelled_sets(None, "", Path(work))
+        fp32, int8 = (accuracy(draft, sets, p, config.threads) for p in ("fp32", "int8"))
+    lost = loss_points(fp32, int8)
+    pays, sentence = verdict(gain, lost["vegetation.miou"], config.budget)
+    record = draft.manifest.calibration
+    assert record is not None
+    figures = {"speedup": round(gain, 3), "loss_points": lost["vegetation.miou"]}
+    record = record.model_copy(
+        update={"measured": {"onnxruntime.int8.simulator": figures}, "verdict": sentence}
+    )
+    return with_record(config.out, draft, record, {"onnxruntime": "int8"} if pays else {})
+
+
+def read_skip(path: Path) -> tuple[str, ...]:
+    """The layers that `sensitivity` keeps in floating point. Raises ConfigError."""
+    try:
+        return tuple(str(name) for name in json.loads(path.read_text())["keep"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} must be the sensitivity.json of `python -m calibration sensitivity`: {error}"
+        ) from error
+
+
+def _progress(done: int) -> None:
+    if done % 8 == 0:
+        log.info("%d frames", done)
+
+
+def _tool() -> str:
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__}"

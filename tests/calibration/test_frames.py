@@ -1,0 +1,106 @@
+"""Calibration frames differ in look and light, are no noise, and are those that were selected."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from calibration.frames import candidates, choose, condition, read_set, refuse_noise, write_set
+from cropseg_edge.bundle import InputSpec
+from cropseg_edge.errors import ConfigError
+
+
+def field(light: float, plants: int, seed: int = 0) -> np.ndarray:
+    """Brown soil with green discs, uint8 [96, 128, 3]."""
+    rng = np.random.default_rng(seed)
+    image = np.full((96, 128, 3), (60, 90, 120), np.float64)
+    for x, y in rng.integers(0, 96, (plants, 2)):
+        cv2.circle(image, (int(x), int(y)), 8, (40, 170, 60), -1)
+    return np.clip(image * light + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "pictures"
+    path.mkdir()
+    for i in range(12):
+        cv2.imwrite(str(path / f"day_{i}.png"), field(1.0, 3, i))
+    cv2.imwrite(str(path / "night.png"), field(0.3, 3))
+    cv2.imwrite(str(path / "dense.png"), field(1.0, 40))
+    return path
+
+
+def pool(source: Path, **options):
+    return list(candidates(str(source), **{"pool": 100, "split": "train", "seed": 0, **options}))
+
+
+def test_the_choice_holds_what_is_rare(folder: Path) -> None:
+    names = [candidate.name for candidate in choose(pool(folder), 4)]
+    assert {"night", "dense"} <= set(names)
+    assert len(set(names)) == 4
+    assert names == [candidate.name for candidate in choose(pool(folder), 4)]
+
+
+def test_more_than_there_is_gives_all(folder: Path) -> None:
+    assert len(choose(pool(folder), 100)) == 14
+
+
+def test_a_large_source_is_thinned(folder: Path) -> None:
+    names = {candidate.name for candidate in pool(folder, pool=5)}
+    assert len(names) == 5
+
+
+@pytest.mark.parametrize("shape", [(96, 128, 3), (480, 640, 3)])
+def test_random_numbers_are_refused(shape) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    with pytest.raises(ConfigError, match="random numbers"):
+        refuse_noise(noise, "noise.png")
+    refuse_noise(field(1.0, 3), "field.png")
+
+
+def test_a_picture_of_nothing_is_left_out(folder: Path) -> None:
+    cv2.imwrite(str(folder / "cap.png"), np.full((96, 128, 3), 7, np.uint8))
+    assert "cap" not in {candidate.name for candidate in pool(folder)}
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_evaluation_splits_are_refused(tmp_path: Path, split: str) -> None:
+    (tmp_path / "splits.csv").write_text("dataset,stem,split\n")
+    with pytest.raises(ConfigError, match="evaluation"):
+        pool(tmp_path, split=split)
+
+
+def test_the_set_comes_back_as_network_input(folder: Path, tmp_path: Path) -> None:
+    chosen = choose(pool(folder), 3)
+    write_set(chosen, tmp_path / "set")
+    again = read_set(tmp_path / "set")
+    spec = InputSpec(
+        tensor="image", width=64, height=48, mean=(0, 0, 0), std=(1, 1, 1), color_order="bgr"
+    )
+    inputs = list(again.inputs(spec))
+    assert [x.shape for x in inputs] == [(1, 3, 48, 64)] * 3
+    assert again.frames[0].source == f"pictures/{chosen[0].name}"
+
+
+def test_a_changed_frame_is_refused(folder: Path, tmp_path: Path) -> None:
+    write_set(choose(pool(folder), 3), tmp_path / "set")
+    cv2.imwrite(str(tmp_path / "set" / "0001.png"), field(0.5, 1))
+    with pytest.raises(ConfigError, match=r"0001\.png was changed"):
+        read_set(tmp_path / "set")
+
+
+@pytest.mark.parametrize("content", [None, "{", json.dumps({"frames": []}), json.dumps([1])])
+def test_a_folder_without_a_set_is_said(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "frames.json").write_text(content)
+    with pytest.raises(ConfigError, match="select"):
+        read_set(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("light", "name"), [(0.3, "dark"), (0.75, "dim"), (1.2, "even"), (4.0, "glaring")]
+)
+def test_light_is_named(light: float, name: str) -> None:
+    assert condition(field(light, 2)) == name
