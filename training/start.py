@@ -11,7 +11,7 @@ from cropseg_edge.errors import ConfigError
 from training.checkpoint import misfit, read_state, size_of
 from training.config import TrainConfig
 from training.models.pretrained import read_trunk
-from training.models.registry import SIZES, ModelSize, build
+from training.models.registry import COMPARISONS, SIZES, ModelSize, build
 from training.models.segmenter import CropSegmenter
 
 log = logging.getLogger("training")
@@ -25,11 +25,18 @@ def start(config: TrainConfig) -> tuple[ModelSize, CropSegmenter]:
         ConfigError: no such size; the trunk's or the earlier stage's file cannot be read, or its
             width, depth or heads are others.
     """
-    if config.size not in SIZES:
-        raise ConfigError(f"size must be one of {', '.join(SIZES)}; got {config.size!r}")
-    size = SIZES[config.size]
+    known = SIZES | COMPARISONS
+    if config.size not in known:
+        raise ConfigError(f"size must be one of {', '.join(known)}; got {config.size!r}")
+    size = known[config.size]
+    if size.architecture != "adapter" and (
+        config.trunk or config.checkpointing or config.parallel == "fsdp"
+    ):
+        raise ConfigError(f"trunk, checkpointing and parallel: fsdp do not go with {size.name}")
     if config.drop_path is not None:
         size = replace(size, drop_path=config.drop_path)
+    if config.last_step is not None:
+        size = replace(size, last_step=config.last_step)
     if config.trunk is not None:
         weights = read_trunk(config.trunk)
         size = weights.fit_size(size)

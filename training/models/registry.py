@@ -1,12 +1,15 @@
 """The named sizes, one code path. `build("nano")` gives a network with fresh weights."""
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from training.models.adapter import ViTAdapter
 from training.models.fade import BilinearUpsampler, FadeUpsampler
 from training.models.segmenter import CropSegmenter, DetailBlock, FpnDecoder
 from training.models.vit import EPS, Position, VisionTransformer
+
+if TYPE_CHECKING:
+    from training.models.segformer import SegFormer
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class ModelSize:
     puts FADE into the decoder's x2 steps, too; the last one, on the logits, is FADE unless
     `last_step` says otherwise. `detail` shows the decoder's features to the stem's map before it.
     `position`, `prefix`, `layer_scale` and `eps` follow the weights that a trunk starts from:
-    see `training.models.pretrained.fit_size`.
+    see `training.models.pretrained.fit_size`. A segformer takes width, depth, heads and
+    decoder_width from here and leaves the rest: see `training.models.segformer`.
     """
 
     name: str
@@ -45,6 +49,7 @@ class ModelSize:
     position: Position = "absolute"
     prefix: int = 0
     eps: float = EPS
+    architecture: Literal["adapter", "segformer"] = "adapter"
 
 
 def quarters(depth: int) -> tuple[tuple[int, int], ...]:
@@ -128,15 +133,33 @@ LARGE = ModelSize(
     injector_init=1e-6,
 )
 SIZES = {size.name: size for size in (NANO, TINY, SMALL, BASE, LARGE)}
+SEGFORMER_B0 = ModelSize(
+    name="segformer-b0",
+    architecture="segformer",
+    width=32,
+    depth=2,
+    heads=1,
+    groups=(),
+    stem=0,
+    adapter_heads=0,
+    decoder_width=256,
+    drop_path=0.1,
+)
+COMPARISONS = {SEGFORMER_B0.name: SEGFORMER_B0}  # can be trained, not exported
 
 
-def build(size: str | ModelSize) -> CropSegmenter:
+def build(size: str | ModelSize) -> "CropSegmenter | SegFormer":
     """A network of the named or given size.
 
     Raises:
-        KeyError: the name is not in `SIZES`.
+        KeyError: the name is not in `SIZES`, nor in `COMPARISONS`.
+        ConfigError: it is a SegFormer, and `transformers` is not installed.
     """
-    s = SIZES[size] if isinstance(size, str) else size
+    s = (SIZES | COMPARISONS)[size] if isinstance(size, str) else size
+    if s.architecture == "segformer":
+        from training.models.segformer import SegFormer
+
+        return SegFormer(s)
     vit = VisionTransformer(
         s.width,
         s.depth,
