@@ -23,6 +23,7 @@ def labelled_sets(
     root: Path | None,
     split: str,
     work: Path,
+    size: tuple[int, int],
     limit: int | None = None,
     sets: Collection[str] = (),
     *,
@@ -33,6 +34,7 @@ def labelled_sets(
     Args:
         root: folder with splits.csv and datasets.yaml; None draws frames into `work`.
         split: of the root.
+        size: width and height of drawn frames.
         limit: pictures of each set, spread over it; None takes all.
         sets: names; none takes all.
         decides: something is chosen by these figures, so evaluation splits are refused.
@@ -41,7 +43,7 @@ def labelled_sets(
         ConfigError: nothing there, or an evaluation split where something is chosen.
     """
     if root is None:
-        return {"simulator": simulated(work, limit or len(SIMULATED))}
+        return {"simulator": simulated(work, limit or len(SIMULATED), size)}
     if decides and split in EVALUATION_SPLITS:
         raise ConfigError(f"split {split!r} is for evaluation; layers are chosen on train")
     found = read_root(root, split)
@@ -54,8 +56,8 @@ def labelled_sets(
     }
 
 
-def simulated(folder: Path, count: int) -> list[Pair]:
-    """Frames of the simulator with their truth; those that are there already are kept."""
+def simulated(folder: Path, count: int, size: tuple[int, int]) -> list[Pair]:
+    """Frames of the simulator and their truth, `size` = (width, height); present ones are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs = []
     for number in range(count):
@@ -63,7 +65,7 @@ def simulated(folder: Path, count: int) -> list[Pair]:
         image, mask = folder / f"{number:03d}.png", folder / f"{number:03d}_mask.png"
         if not mask.is_file():
             field = FieldSimulator(
-                species, condition, camera, seed=1000 + number, width=640, height=480
+                species, condition, camera, seed=1000 + number, width=size[0], height=size[1]
             )
             frame = field.render(0)
             cv2.imwrite(str(image), frame.image)

@@ -3,9 +3,12 @@
 import json
 import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from calibration.bundles import Quantized, prepare, reduced_graphs, with_precisions, with_record
@@ -79,16 +82,17 @@ def quantize_bundle(source: Path | None, config: QuantizeConfig) -> Bundle:
     return _decide(draft, config, frames.inputs(bundle.manifest.input))
 
 
-def _decide(draft: Bundle, config: QuantizeConfig, inputs) -> Bundle:
+def _decide(draft: Bundle, config: QuantizeConfig, inputs: Iterator[NDArray[np.float32]]) -> Bundle:
     times = latency(
         {"fp32": (draft, "fp32"), "int8": (draft, "int8")},
-        next(iter(inputs)),
+        next(inputs),
         config.rounds,
         config.threads,
     )
     gain = speedup(times, "fp32", "int8")
+    spec = draft.manifest.input
     with tempfile.TemporaryDirectory() as work:
-        sets = labelled_sets(None, "", Path(work))
+        sets = labelled_sets(None, "", Path(work), (spec.width, spec.height))
         fp32, int8 = (accuracy(draft, sets, p, config.threads) for p in ("fp32", "int8"))
     lost = loss_points(fp32, int8)
     pays, sentence = verdict(gain, lost["vegetation.miou"], config.budget)

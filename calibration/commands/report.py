@@ -1,0 +1,59 @@
+"""`report`: FP32, FP16 and INT8 of a bundle side by side, and a verdict."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to fill.")
+@click.option("--root", type=click.Path(path_type=Path), help="Labelled data; default: simulated.")
+@click.option("--split", default="dev", show_default=True, help="Of the root.")
+@click.option("--set", "sets", multiple=True, help="Only this set of the root (may be repeated).")
+@click.option("--limit", type=click.IntRange(min=1), help="Pictures of each set; default: all.")
+@click.option("--rounds", default=40, show_default=True, help="Timed runs of each graph.")
+@click.option("--budget", default=0.5, show_default=True, help="Points that INT8 may lose.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the engine.")
+@click.option("--tensorrt/--no-tensorrt", default=True, help="Also judge TensorRT's graphs (slow).")
+@click.option("--update", is_flag=True, help="Write verdict and default precision into BUNDLE.")
+def report(
+    bundle: Path,
+    out: Path,
+    root: Path | None,
+    split: str,
+    sets: tuple[str, ...],
+    limit: int | None,
+    rounds: int,
+    budget: float,
+    threads: int | None,
+    tensorrt: bool,
+    update: bool,
+) -> None:
+    """Measure every graph of BUNDLE and write report.html, report.json with the plain verdict.
+
+    TensorRT's graphs are computed by ONNX Runtime on the CPU: their masks can be judged here,
+    their speed cannot.
+
+    \b
+    Example:
+      python -m calibration report out/nano.cropseg --limit 4 --out out/report
+    """
+    from calibration.compare import ReportConfig, compare
+
+    config = ReportConfig(
+        bundle=bundle,
+        out=out,
+        root=root,
+        split=split,
+        sets=sets,
+        limit=limit,
+        rounds=rounds,
+        budget=budget,
+        threads=threads,
+        tensorrt=tensorrt,
+        update=update,
+    )
+    result = compare(config, lambda text: click.echo(text))
+    click.echo(result.verdict)
+    click.echo(str(out / "report.html"))

@@ -1,0 +1,183 @@
+"""From frames to a bundle with three precisions, its report, and the layers that cost most."""
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from calibration.__main__ import COMMANDS, cli
+from calibration.bundles import with_record
+from calibration.labels import labelled_sets
+from calibration.measure import loss_points, speedup, verdict
+from calibration.sensitivity import KEY, search
+from cropseg_edge.bundle import Bundle, read_bundle
+from cropseg_edge.errors import BundleError, ConfigError
+from cropseg_edge.segmenter import Segmenter
+
+SOURCE = "simulator:species=beet,frames=3,width=64,height=48"
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("frames")
+    assert call("select", SOURCE, "--count", 2, "--out", folder).exit_code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quantized(small_bundle: Bundle, frames: Path, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("quantized") / "small8.cropseg"
+    result = call(
+        "quantize", small_bundle.path, "--frames", frames, "--out", out, "--method", "minmax",
+        "--rounds", 3, "--threads", 1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_an_example(name: str) -> None:
+    result = call(name, "--help")
+    assert result.exit_code == 0
+    assert "python -m calibration" in result.output
+
+
+def test_the_bundle_holds_every_precision_and_its_record(quantized: Path) -> None:
+    manifest = read_bundle(quantized).manifest
+    assert manifest.precisions("onnxruntime") == ("fp32", "int8")
+    assert manifest.precisions("tensorrt") == ("fp32", "fp16", "int8")
+    record = manifest.calibration
+    assert record is not None
+    assert record.quantized["tensorrt"] == ("down", "lateral", "query")
+    assert "classifier" in record.kept["onnxruntime"]
+    assert len(record.frames) == 2
+    assert record.verdict.startswith("INT8")
+    assert json.loads(quantized.with_suffix(".quantize.json").read_text())["method"] == "minmax"
+
+
+def test_int8_is_the_default_only_where_it_pays(quantized: Path) -> None:
+    bundle = read_bundle(quantized)
+    assert bundle.manifest.calibration is not None
+    pays = bundle.manifest.calibration.verdict.startswith("INT8 pays")
+    assert bundle.default_precision() == ("int8" if pays else "fp32")
+    chosen = with_record(
+        quantized.with_name("chosen.cropseg"),
+        bundle,
+        bundle.manifest.calibration,
+        {"onnxruntime": "int8"},
+    )
+    with Segmenter(chosen, threads=1) as segmenter:
+        assert segmenter.engine.precision == "int8"
+
+
+def test_fp32_stays_as_it_was(quantized: Path, small_bundle: Bundle) -> None:
+    assert read_bundle(quantized).graph("tensorrt") == small_bundle.graph("tensorrt")
+
+
+def test_its_graphs_lint_clean_and_the_cpus_do_not(quantized: Path, tmp_path: Path) -> None:
+    assert call("lint", quantized).exit_code == 0
+    path = tmp_path / "cpu.onnx"
+    path.write_bytes(read_bundle(quantized).graph("onnxruntime", "int8"))
+    result = call("lint", path)
+    assert result.exit_code == 1
+    assert "quantized-type: s_QuantizeLinear" in result.output
+
+
+def test_sensitivity_goes_on_and_feeds_quantize(
+    small_bundle: Bundle, frames: Path, tmp_path: Path
+) -> None:
+    arguments = (
+        "sensitivity", small_bundle.path, "--frames", frames, "--out", tmp_path, "--limit", 1,
+        "--method", "minmax", "--threads", 1,
+    )  # fmt: skip
+    assert call(*arguments).exit_code == 0
+    document = json.loads((tmp_path / "layers.json").read_text())
+    assert set(document["alone"]) == {"down", "lateral", "query"}
+    document["alone"]["down"][KEY] = 77.0
+    (tmp_path / "layers.json").write_text(json.dumps(document))
+    assert "77.000  down" in call(*arguments).output
+    assert (tmp_path / "sensitivity.png").stat().st_size > 1000
+    (tmp_path / "skip.json").write_text(json.dumps({"keep": ["query"]}))
+    out = tmp_path / "skipped.cropseg"
+    call(
+        "quantize", small_bundle.path, "--frames", frames, "--out", out, "--skip",
+        tmp_path / "skip.json", "--rounds", 1, "--method", "minmax",
+    )  # fmt: skip
+    record = read_bundle(out).manifest.calibration
+    assert record is not None
+    assert record.quantized["onnxruntime"] == ("down", "lateral")
+
+
+def test_the_report_says_it_plainly(quantized: Path, tmp_path: Path) -> None:
+    result = call(
+        "report", quantized, "--out", tmp_path, "--limit", 1, "--rounds", 3, "--threads", 1
+    )
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "report.json").read_text())
+    graphs = {"onnxruntime fp32", "onnxruntime int8", "tensorrt fp16", "tensorrt int8"}
+    assert set(document["figures"]) == set(document["sizes"]) == graphs
+    assert set(document["errors"]) == {"down", "lateral", "query"}
+    assert all(0 < error < 0.5 for error in document["errors"].values())
+    assert len(document["scales"]["weights"]) > 8
+    text = (tmp_path / "report.html").read_text()
+    assert document["verdict"] in text
+    assert "http" not in text
+
+
+def test_a_bundle_that_was_never_quantized_has_no_report(
+    small_bundle: Bundle, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="FP32 alone"):
+        call("report", small_bundle.path, "--out", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("gain", "lost", "pays", "words"),
+    [
+        (1.9, 0.2, True, "INT8 pays: 1.90x, -0.20 points"),
+        (1.9, -0.1, True, "INT8 pays: 1.90x, +0.10 points"),
+        (1.9, 0.6, False, "more than the 0.5 points"),
+        (1.0, 0.0, False, "no faster than FP32"),
+    ],
+)
+def test_the_verdict_weighs_speed_and_loss(gain, lost, pays, words) -> None:
+    found, sentence = verdict(gain, lost, 0.5)
+    assert found is pays
+    assert words in sentence
+
+
+def test_the_worst_set_decides_the_loss() -> None:
+    before = {"a": {KEY: 90.0}, "b": {KEY: 80.0}}
+    assert loss_points(before, {"a": {KEY: 90.5}, "b": {KEY: 79.0}}) == {KEY: 1.0}
+
+
+def test_speed_is_compared_round_by_round() -> None:
+    assert speedup({"a": [10, 100, 20], "b": [5, 50, 10]}, "a", "b") == 2
+
+
+@pytest.mark.parametrize(("budget", "keep"), [(9, ()), (2.5, ("d",)), (1.2, ("d", "c"))])
+def test_the_dearest_layers_are_kept(budget: float, keep: tuple[str, ...]) -> None:
+    prices = {"a": 0.1, "b": 1.0, "c": 1.4, "d": 3.0}
+
+    def cost(layers) -> dict[str, float]:
+        return {KEY: sum(prices[layer] for layer in layers)}
+
+    alone = {layer: {KEY: price} for layer, price in prices.items()}
+    found, final = search(list(prices), alone, cost(prices), cost, budget)
+    assert found == keep
+    assert final[KEY] <= budget
+
+
+def test_layers_are_not_chosen_on_evaluation_pictures(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="train"):
+        labelled_sets(tmp_path, "dev", tmp_path, (64, 48), decides=True)
+
+
+def test_the_example_graph_is_valid(small_bundle: Bundle) -> None:
+    onnx.checker.check_model(onnx.load_from_string(small_bundle.graph()), full_check=True)
