@@ -1,7 +1,9 @@
 """The range of every activation over the calibration frames: min-max, percentile or entropy."""
 
+import io
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Literal
 
@@ -47,7 +49,8 @@ def activation_ranges(
         "entropy": CalibrationMethod.Entropy,
     }
     name = model.graph.input[0].name
-    with tempfile.TemporaryDirectory() as folder:
+    # ONNX Runtime's calibrators print what they do; our own progress says it better.
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         source = Path(folder) / "model.onnx"
         onnx.save(model, source)
         calibrator = create_calibrator(
