@@ -1,9 +1,11 @@
 """`report` from beginning to end: measure each graph once, decide, write."""
 
+import hashlib
 import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -60,7 +62,7 @@ def compare(config: ReportConfig, say: Callable[[str], None]) -> Report:
     for engine, precision in _graphs(bundle, config.tensorrt):
         name, graph = f"{engine} {precision}", bundle.graph(engine, precision)
         result.sizes[name] = len(graph) / 1e6
-        result.figures[name] = _judge(running(bundle, graph), name, sets, config, say)
+        result.figures[name] = _judge(bundle, graph, name, sets, config, say)
     letterbox = Letterbox(bundle.manifest.input)
     picture = letterbox.fill(read_image(next(iter(sets.values()))[0].image)).copy()
     result.times = latency(
@@ -97,16 +99,39 @@ def _graphs(bundle: Bundle, tensorrt: bool) -> list[tuple[str, str]]:
 
 def _judge(
     bundle: Bundle,
+    graph: bytes,
     name: str,
     sets: dict[str, list[Pair]],
     config: ReportConfig,
     say: Callable[[str], None],
 ) -> dict[str, Figures]:
+    """Figures of a graph; those that `out` has of this very graph and these pictures are kept."""
+
     def progress(which: str, done: int) -> None:
         if done == len(sets[which]):
             say(f"{name}: {which}, {done} pictures")
 
-    return accuracy(bundle, sets, threads=config.threads, progress=progress)
+    path = config.out / f"{name.replace(' ', '.')}.json"
+    key = {
+        "graph": hashlib.sha256(graph).hexdigest(),
+        "pictures": {which: [str(pair.image) for pair in pairs] for which, pairs in sets.items()},
+    }
+    if (known := _read(path)) is not None and known.get("of") == key:
+        figures: dict[str, Figures] = known["figures"]
+        say(f"{name}: measured before")
+        return figures
+    figures = accuracy(running(bundle, graph), sets, threads=config.threads, progress=progress)
+    document = {"of": key, "figures": figures}
+    write_atomically(path, json.dumps(document, indent=2).encode() + b"\n", durable=False)
+    return figures
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _machine(config: ReportConfig) -> str:

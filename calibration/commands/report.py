@@ -33,7 +33,7 @@ def report(
     """Measure every graph of BUNDLE and write report.html, report.json with the plain verdict.
 
     TensorRT's graphs are computed by ONNX Runtime on the CPU: their masks can be judged here,
-    their speed cannot.
+    their speed cannot. Figures are kept for each graph, so that a run can be cut off.
 
     \b
     Example:

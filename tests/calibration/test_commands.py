@@ -128,6 +128,10 @@ def test_the_report_says_it_plainly(quantized: Path, tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     assert document["verdict"] in text
     assert "http" not in text
+    again = call(
+        "report", quantized, "--out", tmp_path, "--limit", 1, "--rounds", 1, "--no-tensorrt"
+    )
+    assert "onnxruntime int8: measured before" in again.output
 
 
 def test_a_bundle_that_was_never_quantized_has_no_report(
