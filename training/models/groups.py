@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-EMBEDDINGS = ("pos_embed", "prefix", "level_embed")
+EMBEDDINGS = ("pos_embed", "prefix", "level_embed", "bias.table", "bias.cls")
 
 
 def layer_of(name: str, depth: int) -> int:
