@@ -9,6 +9,7 @@ import torch
 from click.testing import CliRunner
 
 from cropseg_edge.errors import ConfigError
+from training.checkpoint import size_of
 from training.commands.sizes import sizes
 from training.models.cost import cost, total
 from training.models.deformable_attention import (
@@ -17,7 +18,7 @@ from training.models.deformable_attention import (
     sample_gather,
     sample_grid,
 )
-from training.models.registry import SIZES, ModelSize, build, quarters
+from training.models.registry import SIZES, ModelSize, build, describe, quarters
 
 
 def bilinear(value, x, y):
@@ -223,3 +224,9 @@ def test_the_command_prints_every_size():
     assert parts["large"]["trunk"]["macs"] / 1e9 == pytest.approx(361.6, rel=0.02)
     refused = CliRunner().invoke(sizes, ["--width", "100"])
     assert isinstance(refused.exception, ConfigError)
+
+
+def test_a_checkpoint_from_before_newer_fields_is_still_of_its_size():
+    newer = {"last_step", "layer_scale", "injector_init", "position", "prefix", "eps"}
+    old = {key: value for key, value in describe(SIZES["nano"]).items() if key not in newer}
+    assert size_of({"size": old}) == SIZES["nano"]
