@@ -3,6 +3,7 @@
 import base64
 import csv
 import json
+import resource
 import shutil
 from html.parser import HTMLParser
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cropseg_edge.errors import ConfigError, FrameError
+from cropseg_edge.errors import ConfigError, FrameError, StorageError
 from cropseg_edge.evaluation import COMPLETE, figures
 from cropseg_edge.evaluation import evaluate as pooled
 from training.commands.evaluate import evaluate as command
@@ -179,6 +180,31 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(root, tmp_path):
     assert len(seen) == 16
     evaluate(pictures, [Method("m", "other key", counting)], tmp_path, resamples=10)
     assert len(seen) == 32
+
+
+def test_on_a_full_disk_what_was_counted_is_kept(root, tmp_path):
+    pictures, seen, limited = read_pictures(root, "dev"), [], []
+
+    def filling(image):
+        seen.append(1)
+        if len(seen) == 5 and not limited:
+            limited.append(1)
+            size = max(f.stat().st_size for f in (tmp_path / "counts").iterdir())
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))
+        return green(image)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    method = Method("m", "k", filling)
+    try:
+        with pytest.raises(StorageError, match=r"counts.*cannot be written.*make room"):
+            evaluate(pictures, [method], tmp_path, resamples=10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    counted = len(seen) - 1  # the last one was lost
+    assert counted >= 4
+    seen.clear()
+    evaluate(pictures, [Method("m", "k", filling)], tmp_path, resamples=10)
+    assert len(seen) == 16 - counted
 
 
 def test_a_mask_that_changed_is_counted_again(root, tmp_path):

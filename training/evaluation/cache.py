@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from cropseg_edge.errors import StorageError
 from cropseg_edge.files import write_atomically
 from training.evaluation.pictures import Picture
 
@@ -27,23 +29,36 @@ def kept(
 
     Raises:
         FrameError: a picture's files cannot be read; what was done before is kept.
+        StorageError: the disk is full.
     """
     done = _read(file)
     versions = [picture.version() for picture in pictures]
     lines = [json.dumps([name, *entry]) + "\n" for name, entry in done.items()]
     write_atomically(file, "".join(lines).encode(), durable=False)  # without a half-written line
     results = []
-    with file.open("a", encoding="utf-8") as out:
+    with file.open("ab", buffering=0) as out:
         for number, (picture, version) in enumerate(zip(pictures, versions, strict=True), 1):
             entry = done.get(picture.name)
             if entry is None or entry[0] != version:
                 entry = (version, work(picture))
-                out.write(json.dumps([picture.name, *entry]) + "\n")
-                out.flush()
+                _append(out, json.dumps([picture.name, *entry]) + "\n", file)
             results.append(entry[1])
             if progress:
                 progress(number, len(pictures))
     return results
+
+
+def _append(out: FileIO, line: str, file: Path) -> None:
+    data = line.encode()
+    try:
+        written, reason = out.write(data), "no space left"
+    except OSError as error:
+        written, reason = 0, error.strerror
+    if written != len(data):
+        raise StorageError(
+            f"{file} cannot be written ({reason}); what was counted before is kept: make room and "
+            "start the same command again"
+        )
 
 
 def _read(file: Path) -> dict[str, tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 Light is taken from the root's tables (sun, shade, cloud, dusk, night). A camera's exposure hides
 most of it, so that only one class is measured where the tables are silent: low light, a mean grey
-under 75 of 255. (Of 400 simulated frames with known light no daylight one is that dark, and 43 % of
+under 75 of 255. (Of 400 simulated frames with known light no daylight one is that dark, and 42 % of
 those at dusk or at night are.) Sun and shade are never guessed. The canopy is measured on the mask.
 """
 

@@ -54,6 +54,7 @@ def load_pretrained(kind: str, source: str) -> Any:
         import transformers
     except ImportError as error:
         raise ConfigError("this baseline needs transformers: pip install transformers") from error
+    transformers.utils.logging.disable_progress_bar()
     try:
         loaded, report = getattr(transformers, kind).from_pretrained(
             source, use_safetensors=True, output_loading_info=True, dtype=torch.float32
