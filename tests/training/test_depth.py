@@ -201,6 +201,13 @@ def test_a_model_that_is_not_there_or_another_is_an_error(tmp_path):
         DepthAnything(str(tmp_path))
 
 
+def test_a_run_that_failed_before_its_first_picture_may_be_set_right(drive, tmp_path):
+    config = DepthConfig(images=drive / "images", files=tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="nowhere"):
+        make_depth(config, tmp_path / "depth")
+    assert make_depth(config.model_copy(update={"files": drive / "depth"}), tmp_path / "depth")
+
+
 def test_degraded_depth_keeps_its_order_and_loses_some():
     rng = np.random.default_rng(0)
     worse = degrade_depth(RAMP, Degradation(), rng)

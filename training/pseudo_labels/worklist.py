@@ -71,7 +71,8 @@ class Worklist:
         self._folder = out / "parts"
         self._folder.mkdir(parents=True, exist_ok=True)
         effective = out / "config.yaml"
-        if effective.exists() and effective.read_text(encoding="utf-8") != settings:
+        begun = any(self._folder.iterdir()) and effective.exists()
+        if begun and effective.read_text(encoding="utf-8") != settings:
             raise ConfigError(f"{effective} differs from this run: take another --out or remove it")
         write_atomically(effective, settings.encode())
         name = f"{Path(table).stem}.{self.rank}-{self.world}.csv"
