@@ -15,6 +15,14 @@ from training.train import train
 from training.validation import miou, validate, validation_pictures
 
 
+@pytest.fixture(scope="module")
+def config_file(config_file, micro, tmp_path_factory):
+    """The small configuration, with a network that is small, too."""
+    path = tmp_path_factory.mktemp("micro") / "micro.yaml"
+    path.write_text(f"size: {micro.name}\n{config_file.read_text()}")
+    return path
+
+
 def test_mask_values_become_sets_of_classes(field_root):
     _, complete = find_set([field_root], "complete", "train").read("p0")
     _, left_open = find_set([field_root], "open", "train").read("p0")
