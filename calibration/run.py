@@ -72,7 +72,8 @@ def quantize_bundle(source: Path | None, config: QuantizeConfig) -> Bundle:
         quantized={engine: result.layers for engine, result in made.items()},
         kept={engine: result.kept for engine, result in made.items()},
     )
-    draft = with_precisions(config.out, bundle, graphs, record)
+    with tempfile.TemporaryDirectory() as folder:  # under its own name only what was proven
+        draft = with_precisions(Path(folder) / config.out.name, bundle, graphs, record)
     if draft.manifest.golden:
         worst = min(parity.iou for parity in verify_golden(draft, precision="int8"))
         log.info("int8 gives the golden masks with IoU %.4f", worst)

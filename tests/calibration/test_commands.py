@@ -1,8 +1,11 @@
 """From frames to a bundle with three precisions, its report, and the layers that cost most."""
 
+import io
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
@@ -12,8 +15,8 @@ from calibration.bundles import with_record
 from calibration.labels import labelled_sets
 from calibration.measure import loss_points, speedup, verdict
 from calibration.sensitivity import KEY, search
-from cropseg_edge.bundle import Bundle, read_bundle
-from cropseg_edge.errors import BundleError, ConfigError
+from cropseg_edge.bundle import Bundle, Manifest, read_bundle, write_bundle
+from cropseg_edge.errors import BundleError, ConfigError, ParityError
 from cropseg_edge.segmenter import Segmenter
 
 SOURCE = "simulator:species=beet,frames=3,width=64,height=48"
@@ -74,6 +77,28 @@ def test_int8_is_the_default_only_where_it_pays(quantized: Path) -> None:
     )
     with Segmenter(chosen, threads=1) as segmenter:
         assert segmenter.engine.precision == "int8"
+
+
+def test_int8_that_misses_the_golden_masks_is_not_written(
+    frames: Path, tmp_path: Path, small_bundle: Bundle
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    wrong = np.zeros((3, 24, 32), np.float32)
+    wrong[1] = 1
+    array = io.BytesIO()
+    np.save(array, wrong)
+    golden = {"image": "golden/0.png", "probabilities": "golden/0.npy"}
+    manifest = Manifest.model_validate(small_bundle.manifest.model_dump() | {"golden": [golden]})
+    members = {
+        **small_bundle.members,
+        "golden/0.png": cv2.imencode(".png", image)[1].tobytes(),
+        "golden/0.npy": array.getvalue(),
+    }
+    source, out = tmp_path / "golden.cropseg", tmp_path / "out.cropseg"
+    write_bundle(source, manifest, members)
+    with pytest.raises(ParityError, match="int8 golden frame 0"):
+        call("quantize", source, "--frames", frames, "--out", out, "--method", "minmax")
+    assert not out.exists()
 
 
 def test_fp32_stays_as_it_was(quantized: Path, small_bundle: Bundle) -> None:
