@@ -33,7 +33,7 @@ class LabelConfig(Section):
     eps: float = Field(1e-3, gt=0)  # colour variance that the guided filter takes for flat
     margin: float = Field(0.2, ge=0, lt=0.5)  # unsure this near the threshold, share of the gap
     least_agreement: float = Field(0.25, ge=0, le=1)  # gates; see `PseudoLabel.parts`
-    least_separation: float = Field(0.75, ge=0, le=1)
+    least_separation: float = Field(0.8, ge=0, le=1)
 
 
 @dataclass(frozen=True)
