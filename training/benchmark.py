@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
+from cropseg_edge.errors import ConfigError
 from training.config import TrainConfig
 from training.models.cost import cost, total
+from training.models.registry import SIZES
 from training.run import Run
 
 log = logging.getLogger("training")
@@ -77,6 +79,8 @@ def benchmark(
         ConfigError: as `Run`; the GPU's memory does not suffice.
         FrameError: data cannot be read.
     """
+    if config.size not in SIZES:
+        raise ConfigError(f"size must be one of {', '.join(SIZES)}; got {config.size!r}")
     run = kind(config.model_copy(update={"steps": warmup + steps}))
     cuda = run.device.type == "cuda"
     name = torch.cuda.get_device_name(run.device) if cuda else "cpu"
