@@ -25,6 +25,8 @@ class DataConfig(Section):
     roots: list[Path]
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
     split: str = "train"
+    # By set whose outlines are drawn loosely: pixels to either side of one that are unknown.
+    loose: dict[str, Annotated[int, Field(ge=1, le=32)]] = Field({})
     validation: float = Field(0.04, ge=0, lt=1)  # share of each set held out of training
     crop: int = Field(320, ge=64, multiple_of=32)
     frame: tuple[int, int] = (640, 480)  # width, height that a picture is fitted into: scale 1

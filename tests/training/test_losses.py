@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from training.data.labels import loosened
 from training.losses import partial_cross_entropy, set_dice
 
 BACKGROUND, CROP, WEED = 1, 2, 4
@@ -48,3 +50,12 @@ def test_a_perfect_prediction_has_almost_no_dice_loss():
     perfect = torch.stack([(sets == bit).float() for bit in (BACKGROUND, CROP, WEED)], 1) * 40
     assert set_dice(perfect, sets).item() < 1e-3
     assert set_dice(-perfect, sets).item() > 0.4
+
+
+def test_loose_outlines_say_nothing_near_them():
+    sets = np.full((9, 9), BACKGROUND, np.uint8)
+    sets[3:, :] = CROP
+    found = loosened(sets, 1)
+    assert (found[2:4] == 0).all()
+    assert (found[:2] == BACKGROUND).all()
+    assert (found[4:] == CROP).all()

@@ -9,6 +9,7 @@ from cropseg_edge.errors import ConfigError
 from training.config import TrainConfig
 from training.data.augmentation import photometric, random_crop
 from training.data.fields import FieldSet, find_set, held_out
+from training.data.labels import loosened
 from training.distributed import ALONE, Workers
 
 MEAN = (123.675, 116.28, 103.53)  # RGB, 0 to 255 (ImageNet)
@@ -49,12 +50,18 @@ class CropDataset(Dataset):
         stem = self.stems[chosen][rng.integers(len(self.stems[chosen]))]
         key = (chosen, stem)
         data, augmentation = self.config.data, self.config.augmentation
-        picture = self._cache.get(key) or self.sets[chosen].read(stem)
+        picture = self._cache.get(key) or self._read(chosen, stem)
         if key not in self._cache and self._cached < data.cache * 1e9:
             self._cache[key] = picture
             self._cached += sum(part.nbytes for part in picture)
         image, sets = random_crop(*picture, data.crop, data.frame, augmentation, rng)
         return normalise(photometric(image, augmentation, rng)), torch.from_numpy(sets)
+
+    def _read(self, chosen: int, stem: str) -> tuple[np.ndarray, np.ndarray]:
+        field = self.sets[chosen]
+        image, sets = field.read(stem)
+        band = self.config.data.loose.get(field.name)
+        return image, sets if band is None else loosened(sets, band)
 
 
 def batches(config: TrainConfig, first_step: int, workers: Workers = ALONE) -> DataLoader:

@@ -3,6 +3,7 @@
 A mask value may leave classes open: 0 in a crop-only set means background or weed.
 """
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,3 +41,11 @@ def class_sets(meaning: Meaning) -> NDArray[np.uint8]:
     for value, classes in meaning.items():
         table[value] = sum(1 << c for c in classes)
     return table
+
+
+def loosened(sets: NDArray[np.uint8], band: int) -> NDArray[np.uint8]:
+    """Class sets uint8 [H, W] with what is up to `band` pixels from an outline unknown: labels that
+    were drawn loosely say what is there, not where exactly it ends."""
+    kernel = np.ones((2 * band + 1, 2 * band + 1), np.uint8)
+    sure = cv2.dilate(sets, kernel) == cv2.erode(sets, kernel)
+    return np.where(sure, sets, 0).astype(np.uint8, copy=False)
