@@ -1,5 +1,6 @@
 # make demo   a simulated drive along crop rows through a real ROS 2 graph; results in out/demo/
 # make test   the whole test suite, linters and types included
+# make experiment   labels from depth against the truth, on simulated fields; results in runs/experiment/
 # make clean  removes what was built and made, .venv included
 #
 # Variables: PYTHON=python3.12  SOURCE=/path/to/video-or-folder-or-bag  SECONDS=20
@@ -28,7 +29,7 @@ NUMPY_1 := $(if $(ROS_SOURCED),$(shell $(PYTHON) -c 'import numpy; print(int(num
 CONSTRAIN := $(if $(filter 1,$(NUMPY_1)),'numpy<2')
 MESSAGES := $(wildcard ros2_ws/src/cropseg_msgs/* ros2_ws/src/cropseg_msgs/msg/*)
 
-.PHONY: help demo test clean ros lint types pytest
+.PHONY: help demo test experiment clean ros lint types pytest
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -39,6 +40,9 @@ demo: $(STAMPS)/package ros
 
 test: $(STAMPS)/test ros
 	@$(MAKE) --no-print-directory lint types pytest
+
+experiment: $(STAMPS)/test
+	$(BIN)/python -m training experiment --out runs/experiment
 
 lint: $(STAMPS)/test
 	$(BIN)/ruff check

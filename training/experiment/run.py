@@ -6,21 +6,34 @@ network trained on the truth of the same pictures.
 
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import yaml
 from pydantic import ValidationError
 
 from cropseg_edge.errors import ConfigError
 from cropseg_edge.files import write_atomically
+from training.commands.depth import depth
+from training.commands.evaluate import evaluate
+from training.commands.pseudo_label import pseudo_label
+from training.commands.screen import screen
+from training.commands.self_train import self_train
+from training.commands.train import train
 from training.config import Section
 from training.experiment.fields import TESTS, draw_fields
 
 log = logging.getLogger("training")
+COMMANDS: dict[str, click.Command] = {
+    "depth": depth,
+    "pseudo-label": pseudo_label,
+    "screen": screen,
+    "train": train,
+    "self-train": self_train,
+    "evaluate": evaluate,
+}
 ARMS = ("stage 1", "stage 1, as long", "stage 2", "truth", "truth, bilinear")
 
 
@@ -80,8 +93,7 @@ def run_experiment(config: ExperimentConfig, out: Path) -> Path:
     """Run every step that is not done yet; returns `out/results.json`.
 
     Raises:
-        ConfigError: a step failed (its own message comes first), or `out` holds an experiment of
-            another configuration.
+        CropSegError: a step failed, or `out` holds an experiment of another configuration.
     """
     where = Folders(out)
     _settle(config, out)
@@ -184,15 +196,13 @@ def _train(
     )  # fmt: skip
 
 
-def _command(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "training", *arguments], check=False)
-    if done.returncode:
-        raise ConfigError(f"`python -m training {arguments[0]}` failed; see its message above")
+def _command(name: str, *arguments: str) -> None:
+    COMMANDS[name].main([*arguments], prog_name=f"python -m training {name}", standalone_mode=False)
 
 
 def _figures(where: Folders, arm: str, seed: int) -> dict[str, dict[str, float]]:
     """Vegetation mIoU and boundary IoU in percent, by set."""
     text = (where.run(arm, seed) / "figures" / "metrics.json").read_text(encoding="utf-8")
-    metrics = json.loads(text)
+    metrics = json.loads(text)["datasets"]
     keys = ("miou", "boundary_iou")
     return {test: {key: metrics[test][f"vegetation.{key}"] for key in keys} for test in TESTS}
