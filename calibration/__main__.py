@@ -1,12 +1,10 @@
 """`python -m calibration COMMAND`: from a trained bundle to one that holds INT8 and FP16."""
 
 import logging
-import sys
 
 import click
 
-from cropseg_edge.cli.lazy import LazyGroup
-from cropseg_edge.errors import CropSegError
+from cropseg_edge.cli.lazy import LazyGroup, run_group
 
 COMMANDS = {
     "select": "calibration.commands.select:select",
@@ -26,14 +24,5 @@ def cli() -> None:
     logging.getLogger("root").setLevel(logging.WARNING)  # ONNX Runtime's quantizer speaks there
 
 
-def main() -> None:
-    """Entry point: errors of ours become one line and exit code 2."""
-    try:
-        cli(standalone_mode=True)
-    except (CropSegError, OSError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    run_group(cli)

@@ -1,12 +1,10 @@
 """`python -m training COMMAND`: from field photographs to a bundle that runs on the robot."""
 
 import logging
-import sys
 
 import click
 
-from cropseg_edge.cli.lazy import LazyGroup
-from cropseg_edge.errors import CropSegError
+from cropseg_edge.cli.lazy import LazyGroup, run_group
 
 COMMANDS = {
     "depth": "training.commands.depth:depth",
@@ -33,14 +31,5 @@ def cli() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
 
-def main() -> None:
-    """Entry point: errors of ours become one line and exit code 2."""
-    try:
-        cli(standalone_mode=True)
-    except (CropSegError, OSError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    run_group(cli)

@@ -1,10 +1,13 @@
 """A command group whose commands are imported when they are asked for: `--help` stays instant."""
 
 import importlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
+
+from cropseg_edge.errors import CropSegError
 
 
 class LazyGroup(click.Group):
@@ -25,3 +28,12 @@ class LazyGroup(click.Group):
         module, _, attribute = self.lazy[cmd_name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+
+def run_group(group: click.Group) -> None:
+    """Run it as a program: an error of ours becomes one line and exit code 2."""
+    try:
+        group(standalone_mode=True)
+    except (CropSegError, OSError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)

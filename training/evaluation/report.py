@@ -1,8 +1,6 @@
 """What is asked of an evaluation in, its folder of results out: the steps of `evaluate`."""
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from training.evaluation.methods import Method, distinct, open_baseline, open_mo
 from training.evaluation.page import write_page
 from training.evaluation.pictures import read_pictures
 from training.evaluation.summary import flat_metrics, markdown
+from training.logfile import log_to
 
 log = logging.getLogger("training")
 
@@ -56,7 +55,7 @@ def run(config: EvaluateConfig, progress: Progress | None = None) -> str:
     config.out.mkdir(parents=True, exist_ok=True)
     effective = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     write_atomically(config.out / "config.yaml", effective.encode())
-    with _log_file(config.out / "evaluate.log"):
+    with log_to(config.out / "evaluate.log"):
         found = evaluate(
             root, methods, config.out,
             resamples=config.resamples, seed=config.seed, progress=progress,
@@ -115,18 +114,3 @@ def _document(config: EvaluateConfig, found: Evaluation) -> dict[str, Any]:
         "conditions": {name: text for name, text in DEFINITIONS.items() if name in held},
         "results": found.results,
     }
-
-
-@contextlib.contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        log.removeHandler(handler)
-        handler.close()

@@ -38,7 +38,7 @@ ARMS = ("stage 1", "stage 1, as long", "stage 2", "truth", "truth, bilinear")
 
 
 class ExperimentConfig(Section):
-    """Sizes of the experiment; the defaults are what `docs/results.md` reports."""
+    """Sizes of the experiment."""
 
     frames: int = 2000
     size: tuple[int, int] = (320, 240)  # width, height

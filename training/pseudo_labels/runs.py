@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from training.logfile import log_to
 from training.pseudo_labels.worklist import shard_of
 
 Rows = list[dict[str, str]]
@@ -39,19 +40,12 @@ def run_reported(run: Callable[[Callable[[int, int], None]], Rows | None], out: 
     """
     rank, world = shard_of()
     out.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(out / f"log.{rank}.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    root = logging.getLogger("training")
-    root.addHandler(handler)
-    try:
+    with log_to(out / f"log.{rank}.txt"):
         rows = run(_progress)
         if rows is None:
             log.info("process %d of %d is done; the last one writes the table", rank + 1, world)
         else:
             log.info("%s: %s", out, summary(rows))
-    finally:
-        root.removeHandler(handler)
-        handler.close()
 
 
 def summary(rows: Rows) -> str:

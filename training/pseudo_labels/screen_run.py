@@ -3,8 +3,7 @@
 import csv
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from cropseg_edge.errors import ConfigError
 from cropseg_edge.files import write_atomically
 from training.config import Section
+from training.logfile import log_to
 from training.pseudo_labels.decisions import Decision, read_decisions, write_decisions
 from training.pseudo_labels.explorer import Card, write_explorer
 from training.pseudo_labels.pool import Candidate, Measures, measure_pool, read_pool
@@ -65,7 +65,7 @@ def run_screen(options: ScreenOptions) -> list[str]:
         ConfigError: a table or the decisions file is missing, damaged or about other images.
     """
     options.out.mkdir(parents=True, exist_ok=True)
-    with _log_file(options.out / "screen.log"):
+    with log_to(options.out / "screen.log"):
         settings = yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False)
         write_atomically(options.out / "screen.yaml", settings.encode())
         name = options.labels.resolve().name
@@ -84,21 +84,6 @@ def run_screen(options: ScreenOptions) -> list[str]:
         text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
         write_atomically(options.out / "screening.json", text.encode())
         return summary_lines(summary, options.out)
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        log.removeHandler(handler)
-        handler.close()
 
 
 def _progress(word: str) -> Callable[[int, int], None]:
