@@ -1,13 +1,17 @@
-"""What an engine is: the network's input goes in, the inputs of the FADE stage come out."""
+"""What runs a network: an engine (tensor in, tensors out) and a path (picture in, mask out)."""
 
-from typing import Protocol
+import time
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+NON_FINITE = "non-finite output of the network"
+CONSTANT = "constant output of the network"
 
-class Engine(Protocol):
-    """Runs the network of a bundle. One engine belongs to one thread at a time.
+
+class EngineLabel(Protocol):
+    """What an engine says about itself.
 
     Attributes:
         name: "onnxruntime" or "tensorrt".
@@ -16,6 +20,10 @@ class Engine(Protocol):
 
     name: str
     precision: str
+
+
+class Engine(EngineLabel, Protocol):
+    """Runs the network of a bundle. One engine belongs to one thread at a time."""
 
     def infer(self, image: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Run the network once.
@@ -34,4 +42,64 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the engine; idempotent."""
+        ...
+
+
+class Watch:
+    """Times the stages of one frame; `laps` holds milliseconds by stage, in their order."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """The stage ends now; it began when the one before it ended."""
+        now = time.perf_counter()
+        self.laps[stage] = (now - self._last) * 1e3
+        self._last = now
+
+
+class Segmented(NamedTuple):
+    """What a path gives for a picture.
+
+    Attributes:
+        labels: uint8 [H, W]: 0 background, 1 crop, 2 weed.
+        confidence: uint8 [H, W]: probability of the label, 0 to 255 for 0 to 1.
+        fault: why neither may be used; empty when they may.
+    """
+
+    labels: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
+    fault: str
+
+
+class FramePath(Protocol):
+    """From a checked picture to labels and confidence, on the CPU or on the GPU.
+
+    One path belongs to one thread at a time.
+    """
+
+    @property
+    def engine(self) -> EngineLabel:
+        """The engine that runs the network."""
+        ...
+
+    def segment(self, image: NDArray[np.uint8], watch: Watch) -> Segmented:
+        """Segment one picture; the stages preprocess, engine, fade and decode go on the watch.
+
+        Args:
+            image: uint8 [H, W, 3], BGR.
+            watch: takes the stages' times.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        ...
+
+    def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class probabilities float32 [3, h, w] on the network's grid. Raises EngineError."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine and all buffers; idempotent."""
         ...
