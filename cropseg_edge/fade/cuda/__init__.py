@@ -1,0 +1,23 @@
+"""The stages around the engine on an NVIDIA GPU: preprocessing, FADE, decoding; device to device.
+
+How an engine uses it, with everything on one pycuda stream and nothing allocated per frame:
+
+    fade = CudaFade()                                   # a CUDA context must be current
+    fade.clear(status, stream)                          # status: 4 bytes of device memory
+    fade.preprocess(image, H, W, spec, fit, network_input, stream=stream)
+    ...                                                 # the engine runs on the same stream
+    inputs = DeviceInputs(logits, kernels_high, kernels_low, guide, gate)     # addresses, as int
+    fade.probabilities(inputs, 3, h, w, grid, status, stream)                 # [3, 2h, 2w]
+    fade.decode(grid, 3, 2 * h, 2 * w, affine, H, W, labels, confidence, status, stream)
+    ...                                                 # copy labels, confidence, status; wait
+    faults = StageStatus(int(status_on_the_host))
+
+Kernels ship compiled (`binaries/`); neither nvcc nor a compiler is needed where they run. pycuda
+is imported when a `CudaFade` is made, not before. None of this has run on a GPU yet: the same
+kernel source and the same launch code are run on the host by the tests.
+"""
+
+from cropseg_edge.fade.cuda.contract import DeviceInputs, StageStatus
+from cropseg_edge.fade.cuda.stage import CudaFade
+
+__all__ = ["CudaFade", "DeviceInputs", "StageStatus"]

@@ -1,0 +1,80 @@
+"""What callers and launchers of the FADE kernels agree on: addresses, status bits, checks."""
+
+from collections.abc import Sequence
+from enum import IntFlag
+from typing import Any, NamedTuple, Protocol
+
+from cropseg_edge.errors import EngineError
+
+_ALIGNMENT = 16  # bytes: the widest load of a kernel
+
+
+class Launcher(Protocol):
+    """What starts kernels: pycuda on a GPU (`driver.py`), a host build in the tests.
+
+    Attributes:
+        multiprocessors: of the device.
+    """
+
+    multiprocessors: int
+
+    def launch(
+        self, name: str, grid: tuple[int, int, int], arguments: Sequence[int | float], stream: Any
+    ) -> None:
+        """Start kernel `name` with blocks of THREADS threads. Raises EngineError."""
+        ...
+
+    def close(self) -> None:
+        """Unload the kernels; idempotent."""
+        ...
+
+
+class StageStatus(IntFlag):
+    """What the kernels saw in a frame: bits of the status word (int32 in device memory).
+
+    Attributes:
+        NON_FINITE: an input of FADE was NaN or infinite, or a probability outside of 0 to 1. The
+            mask of that frame is 255 everywhere with confidence 0.
+        SATURATED: a class score of the engine is finite but at FP16's end (65504) or beyond.
+        VARIES: set by `decode`: some class has two different probabilities. A frame without this
+            bit has a constant output.
+    """
+
+    NON_FINITE = 1
+    SATURATED = 2
+    VARIES = 4
+
+
+class DeviceInputs(NamedTuple):
+    """Device addresses of FADE's inputs, of one dtype; shapes for low-resolution maps of h x w.
+
+    Attributes:
+        logits: the map to upsample: [C, h, w], or [h, w, C] in the nhwc layout.
+        kernels_high: [25, 2h, 2w] in either layout, the encoder's kernel logits with bias.
+        kernels_low: [25, h, w] in either layout, the decoder's kernel logits.
+        guide: [C, 2h, 2w] or [2h, 2w, C], with `gate`; 0 for the ungated form.
+        gate: [h, w], the gate's logit; 0 for the ungated form.
+    """
+
+    logits: int
+    kernels_high: int
+    kernels_low: int
+    guide: int = 0
+    gate: int = 0
+
+
+def check_inputs(inputs: DeviceInputs, *sizes: int, out: int = _ALIGNMENT) -> None:
+    check_sizes(*sizes)
+    for name, address in {**inputs._asdict(), "out": out}.items():
+        if address % _ALIGNMENT or (address == 0 and name not in ("guide", "gate")):
+            raise EngineError(
+                f"FADE on the GPU takes device addresses that are multiples of {_ALIGNMENT}; "
+                f"{name} is at {address:#x}. Give the address that the allocation returned"
+            )
+    if (inputs.guide == 0) != (inputs.gate == 0):
+        raise EngineError("FADE takes guide and gate together or neither")
+
+
+def check_sizes(*sizes: int) -> None:
+    if min(sizes) < 1:
+        raise EngineError(f"sizes of a FADE stage must be positive, got {list(sizes)}")

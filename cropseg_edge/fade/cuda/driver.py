@@ -1,0 +1,93 @@
+"""Kernels for the current GPU, loaded and launched through pycuda."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cropseg_edge.errors import EngineError
+from cropseg_edge.fade.cuda.kernels import PARAMETERS, THREADS
+
+BINARIES = Path(__file__).with_name("binaries")
+
+
+def choose_binary(capability: tuple[int, int], folder: Path = BINARIES) -> Path:
+    """The file for a device of this compute capability: its own machine code, else PTX.
+
+    Machine code runs on devices of the same major and the same or a later minor number; PTX is
+    compiled by the driver when it is loaded, for any later device.
+
+    Raises:
+        EngineError: there is none.
+    """
+    major, minor = capability
+    codes: dict[int, Path] = {}
+    for path in folder.glob("sm_*.cubin"):
+        number = int(path.stem.removeprefix("sm_"))
+        if number // 10 == major and number % 10 <= minor:
+            codes[number] = path
+    if codes:
+        return codes[max(codes)]
+    for path in sorted(folder.glob("compute_*.ptx")):
+        if int(path.stem.removeprefix("compute_")) <= 10 * major + minor:
+            return path
+    shipped = sorted(path.stem for path in folder.glob("*_*.*"))
+    raise EngineError(
+        f"no FADE kernels for this GPU: it has compute capability {major}.{minor}, shipped are "
+        f"{shipped}; build them with `python -m cropseg_edge.fade.cuda.compile sm_{major}{minor}`"
+    )
+
+
+class PycudaLauncher:
+    """Loads every kernel into the current CUDA context; see `stage.Launcher`.
+
+    Raises:
+        EngineError: pycuda is missing, no context is current, or the driver refuses the kernels.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import pycuda.driver as cuda
+        except ImportError as error:
+            raise EngineError(
+                f"the GPU path needs pycuda, which cannot be imported ({error}); on a Jetson: "
+                "pip install 'cropseg-edge[jetson]'"
+            ) from error
+        self._error: type[Exception] = cuda.Error
+        try:
+            device = cuda.Context.get_device()
+        except cuda.Error as error:
+            raise EngineError(
+                f"no CUDA context is current ({error}); make one first, for example with "
+                "pycuda.driver.init() and pycuda.driver.Device(0).retain_primary_context().push()"
+            ) from error
+        path = choose_binary(device.compute_capability())
+        self.multiprocessors: int = device.get_attribute(cuda.device_attribute.MULTIPROCESSOR_COUNT)
+        try:
+            self._module: Any = cuda.module_from_buffer(path.read_bytes())
+            self._functions = {
+                name: self._module.get_function(name).prepare(codes)
+                for name, codes in PARAMETERS.items()
+            }
+        except (cuda.Error, OSError) as error:
+            version = cuda.get_driver_version()  # 12060 is CUDA 12.6
+            raise EngineError(
+                f"the driver of CUDA {version // 1000}.{version % 1000 // 10} refuses the FADE "
+                f"kernels in {path.name} for {device.name()}: {error}; update the driver, "
+                "or build them again with `python -m cropseg_edge.fade.cuda.compile`"
+            ) from error
+
+    def launch(
+        self, name: str, grid: tuple[int, int, int], arguments: Sequence[int | float], stream: Any
+    ) -> None:
+        """See `stage.Launcher.launch`."""
+        if self._module is None:
+            raise EngineError("the FADE kernels are closed; make a new CudaFade")
+        try:
+            self._functions[name].prepared_async_call(grid, (THREADS, 1, 1), stream, *arguments)
+        except self._error as error:
+            raise EngineError(f"launching {name} on {grid} blocks failed: {error}") from error
+
+    def close(self) -> None:
+        """Unload the kernels; idempotent."""
+        self._functions = {}
+        self._module = None

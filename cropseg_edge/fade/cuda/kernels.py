@@ -1,0 +1,59 @@
+"""The kernels' names, parameters and blocks: what `fade.cu` declares, and launch code packs.
+
+Parameter codes are those of Python's `struct` with native alignment, which is also how CUDA lays
+out a kernel's parameters: P pointer, i int32, q int64, f float32.
+"""
+
+import math
+from typing import Literal
+
+THREADS = 128  # of a block, in every kernel
+DType = Literal["float16", "float32"]
+Layout = Literal["nchw", "nhwc"]
+
+# The pixels (or cells of two by two pixels) that one block covers, width and height.
+UPSAMPLE_TILE = {"nchw": (32, 4), "nhwc": (8, 4)}
+PIXEL_TILE = (32, 4)
+DECODE_TILE = (128, 4)
+
+_LEAST_CHANNELS = 32  # that a block upsamples: below, computing the weights again costs more
+_SHORT = {"float16": "f16", "float32": "f32"}
+_TYPES: tuple[DType, ...] = ("float16", "float32")
+_LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
+
+
+def kernel(stage: str, dtype: DType, layout: Layout | None = None) -> str:
+    """The name of a templated kernel, as `upsample_f16_nchw`."""
+    return "_".join([stage, _SHORT[dtype], *([layout] if layout else [])])
+
+
+_INPUTS = "PPPPP"  # logits, kernels_high, kernels_low, guide, gate
+PARAMETERS: dict[str, str] = {
+    **{kernel("upsample", t, o): _INPUTS + "Piiii" for t in _TYPES for o in _LAYOUTS},
+    **{kernel("probabilities", t, o): _INPUTS + "PPiii" for t in _TYPES for o in _LAYOUTS},
+    **{kernel("labels", t, o): _INPUTS + "PPPiii" for t in _TYPES for o in _LAYOUTS},
+    **{kernel("preprocess", t): "P" + "i" * 11 + "f" * 6 + "P" for t in _TYPES},
+    "clear": "P",
+    "check": "PPii",
+    "conceal": "PPPi",
+    "decode": "PPPPiiiqqqqii",
+}
+
+
+def tiles(tile: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    """Blocks over columns and rows."""
+    return math.ceil(width / tile[0]), math.ceil(height / tile[1])
+
+
+def channels_per_block(tiles: int, channels: int, multiprocessors: int) -> int:
+    """All channels where the tiles alone fill the GPU four blocks deep, fewer where they do not."""
+    splits = min(math.ceil(4 * multiprocessors / tiles), math.ceil(channels / _LEAST_CHANNELS))
+    return 8 * math.ceil(channels / splits / 8)
+
+
+def shrinking(height: int, width: int, to_height: int, to_width: int) -> tuple[int, bool]:
+    """How often `letterbox.shrink` halves, and whether it then averages areas."""
+    halvings = 0
+    while min(width / to_width, height / to_height) >= 2 and not (height % 2 or width % 2):
+        height, width, halvings = height // 2, width // 2, halvings + 1
+    return halvings, min(width / to_width, height / to_height) >= 2
