@@ -20,6 +20,7 @@ COMMANDS = {
     "info": "cropseg_edge.cli.info:info",
     "verify": "cropseg_edge.cli.verify:verify",
     "simulate": "cropseg_edge.cli.simulate:simulate",
+    "doctor": "cropseg_edge.cli.doctor:doctor",
 }
 
 

@@ -1,0 +1,205 @@
+"""What only an import can tell, each in a process of its own: `python -m ....probe NAME`.
+
+An import may crash, hang or print; the parent (`System.probe`) reads the last line, JSON.
+"""
+
+import base64
+import contextlib
+import ctypes
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+Answer = dict[str, Any]
+
+# Conv(x [1, 1, 4, 4], w [1, 1, 3, 3]) -> y [1, 1, 2, 2], opset 17; made with onnx.helper.
+ONE_NODE = base64.b64decode(
+    "CAgSADpuCg8KAXgKAXcSAXkiBENvbnYSBGNvbnZaGwoBeBIWChQIARIQCgIIAQoCCAEKAggECgIIBFobCgF3EhYKFAgB"
+    "EhAKAggBCgIIAQoCCAMKAggDYhsKAXkSFgoUCAESEAoCCAEKAggBCgIIAgoCCAJCBAoAEBE="
+)
+
+
+def numpy() -> Answer:
+    """Version and place."""
+    import numpy as np
+
+    return {"version": np.__version__, "file": np.__file__}
+
+
+def opencv() -> Answer:
+    """Version, place, and which video inputs it was built with."""
+    import cv2
+
+    lines = [line.partition(":") for line in cv2.getBuildInformation().splitlines()]
+    built = {key.strip().lower(): value.strip() for key, _, value in lines}
+    return {
+        "version": cv2.__version__,
+        "file": cv2.__file__,
+        "gstreamer": built.get("gstreamer", "").startswith("YES"),
+        "v4l2": built.get("v4l/v4l2", "").startswith("YES"),
+        "ffmpeg": built.get("ffmpeg", "").startswith("YES"),
+    }
+
+
+def onnxruntime() -> Answer:
+    """Version, installed distributions and the providers that it was compiled with."""
+    import onnxruntime as ort
+
+    names = {(item.metadata["Name"] or "").lower() for item in metadata.distributions()}
+    installed = sorted(name for name in names if name.startswith("onnxruntime"))
+    return {
+        "version": ort.__version__,
+        "distributions": installed,
+        "providers": ort.get_available_providers(),
+    }
+
+
+def provider(name: str) -> Answer:
+    """Run one convolution on one provider of ONNX Runtime, without its fallback to the CPU."""
+    import numpy as np
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if name != "CPUExecutionProvider":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    session = ort.InferenceSession(ONE_NODE, options, providers=[name])
+    if name not in session.get_providers():
+        return {"error": f"ONNX Runtime took {session.get_providers()} in its place"}
+    x, w = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4), np.ones((1, 1, 3, 3), np.float32)
+    (y,) = session.run(None, {"x": x, "w": w})
+    expected = [[45, 54], [81, 90]]
+    if not np.allclose(y[0, 0], expected):
+        return {"error": f"a convolution gave {y[0, 0].tolist()}, expected {expected}"}
+    return {"ran": True}
+
+
+def tensorrt() -> Answer:
+    """Version and place."""
+    trt = importlib.import_module("tensorrt")
+    return {"version": trt.__version__, "file": trt.__file__}
+
+
+def pycuda() -> Answer:
+    """Version, and the device that it opens."""
+    text = importlib.import_module("pycuda").VERSION_TEXT
+    try:
+        driver = importlib.import_module("pycuda.driver")
+        driver.init()
+        device = driver.Device(0)
+        return {"version": text, "device": device.name()}
+    except Exception as error:  # pycuda's own errors cannot be named before it is imported
+        return {"version": text, "error": _one_line(error)}
+
+
+def cuda() -> Answer:
+    """Versions of driver and runtime, and the devices, through ctypes."""
+    answer: Answer = {"devices": []}
+    if (driver := _load("libcuda.so.1")) is not None:
+        number = ctypes.c_int()
+        if driver.cuDriverGetVersion(ctypes.byref(number)) == 0:
+            answer["driver"] = _cuda_version(number.value)
+        if (code := driver.cuInit(0)) != 0:
+            answer["error"] = f"cuInit gave error {code}"
+        elif driver.cuDeviceGetCount(ctypes.byref(number)) == 0:
+            answer["devices"] = [_device(driver, index) for index in range(number.value)]
+    runtime = _load(
+        "libcudart.so",
+        *(f"libcudart.so.{major}" for major in (14, 13, 12, 11)),
+        "/usr/local/cuda/lib64/libcudart.so",
+    )
+    number = ctypes.c_int()
+    if runtime is not None and runtime.cudaRuntimeGetVersion(ctypes.byref(number)) == 0:
+        answer["runtime"] = _cuda_version(number.value)
+    return answer
+
+
+def _device(driver: ctypes.CDLL, index: int) -> Answer:
+    name = ctypes.create_string_buffer(256)
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    driver.cuDeviceGetName(name, 256, index)
+    driver.cuDeviceGetAttribute(ctypes.byref(major), 75, index)  # compute capability, major
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, index)  # compute capability, minor
+    return {"name": name.value.decode(), "capability": f"{major.value}.{minor.value}"}
+
+
+def _load(*names: str) -> ctypes.CDLL | None:
+    for name in names:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    return None
+
+
+def _cuda_version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def ros() -> Answer:
+    """rclpy's place, the middleware, and whether our messages and node are there."""
+    rclpy = importlib.import_module("rclpy")
+    answer: Answer = {"file": rclpy.__file__}
+    with contextlib.suppress(ImportError, AttributeError):
+        implementation = importlib.import_module(
+            "rclpy.utilities"
+        ).get_rmw_implementation_identifier
+        answer["rmw"] = implementation()
+    for package in ("cropseg_msgs.msg", "cropseg_ros"):
+        try:
+            importlib.import_module(package)
+            answer[package.partition(".")[0]] = True
+        except ImportError:
+            answer[package.partition(".")[0]] = False
+    return answer
+
+
+def fade() -> Answer:
+    """Whether FADE's compiled library can be loaded."""
+    from cropseg_edge.fade.compiled import library
+
+    return {"compiled": library() is not None}
+
+
+def bundle() -> Answer:
+    """Read the shipped bundle and check every hash."""
+    from cropseg_edge.bundle import read_bundle
+    from cropseg_edge.engines.tensorrt.known_issues import KNOWN_ISSUES
+
+    checked = read_bundle()
+    engines = {engine: checked.manifest.precisions(engine) for engine in checked.manifest.graphs}
+    graph = checked.graph("tensorrt") if "tensorrt" in engines else b""
+    named = {issue.operator for issue in KNOWN_ISSUES} - {""}
+    return {
+        "name": f"{checked.manifest.name} {checked.manifest.version}",
+        "sha256": checked.sha256,
+        "engines": {engine: list(precisions) for engine, precisions in engines.items()},
+        "operators": sorted(name for name in named if name.encode() in graph),
+    }
+
+
+PROBES: dict[str, Callable[..., Answer]] = {
+    probe.__name__: probe
+    for probe in (numpy, opencv, onnxruntime, provider, tensorrt, pycuda, cuda, ros, fade, bundle)
+}
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def main() -> None:
+    """Run the probe that the command line names and print its answer."""
+    try:
+        answer = PROBES[sys.argv[1]](*sys.argv[2:])
+    except Exception as error:  # whatever an import raises is the answer
+        answer = {"error": _one_line(error)}
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Memory for building an engine, and room for keeping it."""
+
+from pathlib import Path
+
+from cropseg_edge.doctor.finding import Finding, Status
+from cropseg_edge.doctor.system import System
+
+# A build of TensorRT holds the graph, the candidates and their workspace at once. With less than
+# this it may be killed on an 8 GB board whose desktop runs; with swap it is slow instead.
+BUILD_MB = 3000
+CACHE_MB = 1000
+_MANY = 8200  # MB: from here on a board has memory to spare
+
+
+def memory(system: System) -> Finding:
+    """Memory that is free, and swap."""
+    figures = {}
+    for line in (system.read("/proc/meminfo") or "").splitlines():
+        key, _, value = line.partition(":")
+        number = value.strip().partition(" ")[0]
+        if number.isdecimal():
+            figures[key] = int(number) // 1024
+    if "MemAvailable" not in figures:
+        return Finding("memory", Status.ABSENT, "/proc/meminfo cannot be read")
+    total, free = figures.get("MemTotal", 0), figures["MemAvailable"]
+    swap = _disk_swap_mb(system)
+    found = f"{free} of {total} MB free, {swap} MB of swap on disk"
+    data = {"total_mb": total, "available_mb": free, "swap_mb": swap}
+    if free < BUILD_MB or (total < _MANY and swap < BUILD_MB and _builds(system)):
+        remedy = (
+            "before `cropseg build`: close the desktop (sudo systemctl isolate multi-user.target), "
+            "and add swap:\n"
+            "sudo systemctl disable --now nvzramconfig   # compressed memory is no help here\n"
+            "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && "
+            "sudo mkswap /swapfile && sudo swapon /swapfile"
+        )
+        return Finding("memory", Status.WARN, found, remedy, data=data)
+    return Finding("memory", Status.OK, found, data=data)
+
+
+def _builds(system: System) -> bool:
+    return system.read("/etc/nv_tegra_release") is not None
+
+
+def _disk_swap_mb(system: System) -> int:
+    """Swap in files and partitions; zram is memory and does not count."""
+    rows = [line.split() for line in (system.read("/proc/swaps") or "").splitlines()[1:]]
+    sizes = [row[2] for row in rows if len(row) > 2 and "zram" not in row[0]]
+    return sum(int(size) for size in sizes if size.isdecimal()) // 1024
+
+
+def disk(system: System, folder: Path) -> Finding:
+    """Room in the folder where built engines are kept."""
+    free = system.free_bytes(folder)
+    if free is None:
+        return Finding("disk", Status.WARN, f"{folder}: cannot be looked at", f"ls -ld {folder}")
+    megabytes = free // 1_000_000
+    data = {"folder": str(folder), "free_mb": megabytes}
+    found = f"{megabytes / 1000:.1f} GB free for the engine cache {folder}"
+    if megabytes < CACHE_MB:
+        remedy = (
+            f"an engine and its timing cache take up to {CACHE_MB} MB: free some, or "
+            "export XDG_CACHE_HOME=/another/disk"
+        )
+        return Finding("disk", Status.WARN, found, remedy, data=data)
+    return Finding("disk", Status.OK, found, data=data)
