@@ -21,6 +21,7 @@ COMMANDS = {
     "verify": "cropseg_edge.cli.verify:verify",
     "simulate": "cropseg_edge.cli.simulate:simulate",
     "doctor": "cropseg_edge.cli.doctor:doctor",
+    "bench": "cropseg_edge.cli.bench:bench",
 }
 
 

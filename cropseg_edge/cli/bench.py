@@ -1,0 +1,111 @@
+"""`cropseg bench`: how long each stage takes on this machine, and which deadlines it keeps."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("bundle", required=False, type=_PATH)
+@click.option("--source", help="Whose frames to segment.  [default: the simulator, 640x480]")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "tensorrt", "onnxruntime"]),
+    default="auto",
+    show_default=True,
+    help="auto takes an accepted TensorRT engine where there is one.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    help="Default: the engine's own choice.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1000, min_open=True),
+    metavar="HZ",
+    help="Release frames at this rate and count missed deadlines; default: one after the other.",
+)
+@click.option("--frames", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Instead of --frames.")
+@click.option("--warm-up", type=click.IntRange(0), default=10, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of ONNX Runtime.")
+@click.option("--json", "json_file", type=_PATH, help="Write all figures as JSON.")
+@click.option(
+    "--compare", type=_PATH, nargs=2, metavar="A B", help="Compare two such files instead."
+)
+def bench(
+    bundle: Path | None,
+    source: str | None,
+    engine: str,
+    precision: str | None,
+    rate: float | None,
+    frames: int,
+    seconds: float | None,
+    warm_up: int,
+    threads: int | None,
+    json_file: Path | None,
+    compare: tuple[Path, Path] | None,
+) -> None:
+    """Measure BUNDLE (default: the shipped one) on this machine.
+
+    Up to 16 frames of the source are decoded or rendered before, and taken in turn. With --rate
+    they are released like a camera's, only the latest one waits, a frame's latency counts from its
+    release, and its deadline is the next release; frames that were skipped missed theirs.
+
+    \b
+    Examples:
+      cropseg bench
+      cropseg bench --rate 10 --seconds 60 --json bench.json
+      cropseg bench --source simulator:width=1920,height=1080,frames=8
+      cropseg bench my_model.cropseg --source field.mp4 --engine onnxruntime --precision int8
+      cropseg bench --compare before.json after.json
+    """
+    if compare:
+        _compare(*compare)
+        return
+    if json_file is not None and not json_file.parent.is_dir():
+        raise click.UsageError(f"--json: there is no folder {json_file.parent}")
+
+    import json
+
+    from cropseg_edge.benchmark import SOURCE, benchmark, load_frames, table
+    from cropseg_edge.files import write_atomically
+
+    held, described = load_frames(source or SOURCE)
+    with _segmenter(bundle, engine, precision, threads) as segmenter:
+        document = benchmark(
+            segmenter, held, rate_hz=rate, count=frames, seconds=seconds, warm_up=warm_up
+        )
+    described["note"] = "decoding or rendering the frames, done before"
+    document = {**document, "source": described}
+    click.echo(table(document))
+    if json_file is not None:
+        write_atomically(json_file, json.dumps(document, indent=2).encode() + b"\n")
+
+
+def _segmenter(bundle: Path | None, engine: str, precision: str | None, threads: int | None) -> Any:
+    from cropseg_edge.errors import ConfigError
+    from cropseg_edge.segmenter import Segmenter
+
+    if engine == "tensorrt":
+        raise ConfigError("this version has no TensorRT engine; use onnxruntime")
+    return Segmenter(bundle, threads=threads, precision=precision)
+
+
+def _compare(first: Path, second: Path) -> None:
+    import json
+
+    from cropseg_edge.benchmark import comparison
+    from cropseg_edge.errors import ConfigError
+
+    documents = []
+    for path in (first, second):
+        try:
+            documents.append(json.loads(path.read_text()))
+        except ValueError as error:
+            raise ConfigError(f"{path} is not JSON: {error}") from error
+    click.echo(comparison(documents[0], documents[1], (first.name, second.name)))

@@ -1,0 +1,145 @@
+"""`cropseg bench` and what is under it, with a network of a millisecond."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cropseg_edge.benchmark import benchmark, load_frames
+from cropseg_edge.benchmark.sensors import Sensors
+from cropseg_edge.errors import FrameError
+from cropseg_edge.frames.frame import Frame
+from cropseg_edge.segmenter import Segmenter
+from tests.cli.conftest import Cropseg, cropseg
+from tests.doctor.conftest import Planted, orin
+
+__all__ = ["cropseg", "orin"]
+
+STAGES = ["check", "preprocess", "engine", "fade", "decode", "end to end"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three pictures of noise on soil, in a folder."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        image = rng.integers(60, 190, (96, 128, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{name}.png"), image)
+    return folder
+
+
+def test_a_benchmark_names_what_was_measured_and_on_what(
+    orin: Planted, tiny_bundle_path: Path, pictures: Path
+) -> None:
+    frames, described = load_frames(str(pictures))
+    assert (described["frames"], described["width"], described["height"]) == (3, 128, 96)
+    with Segmenter(tiny_bundle_path, threads=1) as segmenter:
+        document = benchmark(segmenter, frames, count=7, warm_up=2, system=orin)
+        assert document["bundle"]["sha256"] == segmenter.bundle.sha256
+    assert document["engine"] == {"name": "onnxruntime", "precision": "fp32"}
+    assert document["measured"]["frames"] == 7
+    assert list(document["measured"]["latency_ms"]) == STAGES
+    assert document["warm_up"]["frames"] == 2
+    assert list(document["warm_up"]["latency_ms"]) == STAGES
+    assert document["machine"]["l4t"] == "36.4.3"
+    assert document["machine"]["power_mode"] == "15W"
+    assert document["before"]["clocks"]["gpu"]["mhz"] == 306
+    assert document["after"]["celsius"]["gpu-thermal"] == 50.25
+    assert document["watts"]["VDD_IN"] == {"mean": 5.08, "max": 5.08}
+    json.dumps(document)
+
+
+def test_an_engine_that_fails_is_not_praised_for_its_speed(
+    orin: Planted, tiny_bundle_path: Path
+) -> None:
+    black = Frame(np.zeros((96, 128, 3), np.uint8), 0, "", 0, "black")
+    with Segmenter(tiny_bundle_path, threads=1) as segmenter:
+        document = benchmark(segmenter, [black], count=3, warm_up=0, system=orin)
+    assert document["verdict"].endswith("NOT USABLE: 3 of 3 masks are INVALID")
+    assert sum(document["measured"]["reasons"].values()) == 3
+
+
+def test_a_source_without_a_frame_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="does not exist"):
+        load_frames(str(tmp_path / "nothing"))
+
+
+def test_sensors_of_a_machine_without_any(tmp_path: Path) -> None:
+    with Sensors(Planted(root=tmp_path)) as sensors:
+        pass
+    assert sensors.watts() == {}
+    assert sensors.resident_mb() is None
+
+
+def test_sensors_keep_mean_and_maximum(orin: Planted) -> None:
+    sensors = Sensors(orin)
+    sensors.read()
+    (orin.root / "sys/class/hwmon/hwmon1/curr1_input").write_text("3000\n")
+    sensors.read()
+    assert sensors.watts()["VDD_IN"] == {"mean": 10.16, "max": 15.24}
+
+
+def test_the_command_prints_a_table_and_writes_everything(
+    cropseg: Cropseg, tmp_path: Path, tiny_bundle_path: Path, pictures: Path
+) -> None:
+    out = tmp_path / "bench.json"
+    result = cropseg(
+        "bench", tiny_bundle_path, "--source", pictures, "--frames", 5, "--warm-up", 1,
+        "--threads", 1, "--json", out,
+    )  # fmt: skip
+    assert result.code == 0, result
+    for word in (*STAGES, "p99", "onnxruntime fp32", "128x96", "5 OK", "one after the other"):
+        assert word in result.out
+    document = json.loads(out.read_text())
+    assert result.out.rstrip().endswith(document["verdict"])
+    assert document["versions"]["cropseg_edge"]
+    assert document["source"]["name"] == str(pictures)
+    assert document["resident_mb_max"] > 10
+
+
+def test_the_command_at_a_rate_counts_deadlines(
+    cropseg: Cropseg, tmp_path: Path, tiny_bundle_path: Path, pictures: Path
+) -> None:
+    out = tmp_path / "bench.json"
+    result = cropseg(
+        "bench", tiny_bundle_path, "--source", pictures, "--rate", 200, "--seconds", 0.05,
+        "--json", out,
+    )  # fmt: skip
+    assert result.code == 0, result
+    measured = json.loads(out.read_text())["measured"]
+    assert measured["released"] == 10
+    assert measured["frames"] == 10 - measured["skipped"]
+    assert measured["deadline_ms"] == 5
+    assert "released at 200 Hz" in result.out
+    assert "at 200 Hz" in result.out.splitlines()[-1]
+
+
+def test_two_measurements_side_by_side(
+    cropseg: Cropseg, tmp_path: Path, tiny_bundle_path: Path, pictures: Path
+) -> None:
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file in files:
+        cropseg("bench", tiny_bundle_path, "--source", pictures, "--frames", 3, "--json", file)
+    document = json.loads(files[1].read_text())
+    document["measured"]["latency_ms"]["engine"] = {"p50": 2.0, "p99": 4.0}
+    files[1].write_text(json.dumps(document))
+    first = json.loads(files[0].read_text())["measured"]["latency_ms"]["engine"]["p50"]
+    result = cropseg("bench", "--compare", *files)
+    assert result.code == 0, result
+    (line,) = [line for line in result.out.splitlines() if line.startswith("engine")]
+    assert line.split()[2:4] == ["2.0", f"{first / 2:.2f}"]
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no JSON"])
+def test_files_that_are_no_measurements_are_refused(
+    cropseg: Cropseg, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "a.json").write_text(text)
+    result = cropseg("bench", "--compare", tmp_path / "a.json", tmp_path / "a.json")
+    assert result.code == 2
+    assert "a.json" in result.err
+    assert "Traceback" not in result.err
