@@ -49,10 +49,10 @@ class DeviceInputs(NamedTuple):
     """Device addresses of FADE's inputs, of one dtype; shapes for low-resolution maps of h x w.
 
     Attributes:
-        logits: the map to upsample: [C, h, w], or [h, w, C] in the nhwc layout.
-        kernels_high: [25, 2h, 2w] in either layout, the encoder's kernel logits with bias.
-        kernels_low: [25, h, w] in either layout, the decoder's kernel logits.
-        guide: [C, 2h, 2w] or [2h, 2w, C], with `gate`; 0 for the ungated form.
+        logits: the map to upsample: [C, h, w], or [h, w, C] for `upsample` in the nhwc layout.
+        kernels_high: [25, 2h, 2w] always, the encoder's kernel logits with bias.
+        kernels_low: [25, h, w] always, the decoder's kernel logits.
+        guide: [C, 2h, 2w], or [2h, 2w, C] as logits; with `gate`. 0 for the ungated form.
         gate: [h, w], the gate's logit; 0 for the ungated form.
     """
 

@@ -30,9 +30,9 @@ def kernel(stage: str, dtype: DType, layout: Layout | None = None) -> str:
 _INPUTS = "PPPPP"  # logits, kernels_high, kernels_low, guide, gate
 PARAMETERS: dict[str, str] = {
     **{kernel("upsample", t, o): _INPUTS + "Piiii" for t in _TYPES for o in _LAYOUTS},
-    **{kernel("probabilities", t, o): _INPUTS + "PPiii" for t in _TYPES for o in _LAYOUTS},
-    **{kernel("labels", t, o): _INPUTS + "PPPiii" for t in _TYPES for o in _LAYOUTS},
-    **{kernel("preprocess", t): "P" + "i" * 11 + "f" * 6 + "P" for t in _TYPES},
+    **{kernel("probabilities", t): _INPUTS + "PPiii" for t in _TYPES},
+    **{kernel("labels", t): _INPUTS + "PPPiii" for t in _TYPES},
+    **{kernel("preprocess", t): "P" + 11 * "i" + 6 * "f" + "P" for t in _TYPES},
     "clear": "P",
     "check": "PPii",
     "conceal": "PPPi",

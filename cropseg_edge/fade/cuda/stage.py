@@ -36,7 +36,7 @@ class CudaFade:
 
     Args:
         dtype: of FADE's inputs and of `upsample`'s output.
-        layout: of logits, guide and `upsample`'s output.
+        layout: of `upsample`'s logits, guide and output; every other map is in planes ("nchw").
         launcher: what starts the kernels; None loads them with pycuda.
 
     Raises:
@@ -111,7 +111,7 @@ class CudaFade:
             channels: number of classes.
             height: h, rows of the low-resolution maps.
             width: w, columns of the low-resolution maps.
-            out: address of float32 [C, 2h, 2w], planes in either layout. A pixel whose inputs hold
+            out: address of float32 [C, 2h, 2w]. A pixel whose inputs hold
                 a NaN or an infinity is NaN in every class, and sets NON_FINITE.
             status: address of the status word; NON_FINITE and SATURATED are set.
             stream: see the class.
@@ -121,7 +121,7 @@ class CudaFade:
         """
         check_inputs(inputs, channels, height, width, out=out)
         self._launcher.launch(
-            kernel("probabilities", self._dtype, self._layout),
+            kernel("probabilities", self._dtype),
             (*tiles(PIXEL_TILE, 2 * height, 2 * width), 1),
             (*inputs, out, status, channels, height, width),
             stream,
@@ -157,7 +157,7 @@ class CudaFade:
         """
         check_inputs(inputs, channels, height, width)
         self._launcher.launch(
-            kernel("labels", self._dtype, self._layout),
+            kernel("labels", self._dtype),
             (*tiles(PIXEL_TILE, 2 * height, 2 * width), 1),
             (*inputs, labels, confidence, status, channels, height, width),
             stream,

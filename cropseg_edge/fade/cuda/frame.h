@@ -1,0 +1,191 @@
+// The frame's ends of the pipeline: its pixels into the network's input, probabilities into a mask.
+
+#pragma once
+
+#include "classes.h"
+
+using Byte = unsigned char;
+using Byte4 = Pack<Byte, 4>;
+
+// Looks at every probability [C][plane]: outside of 0 to 1 (with rounding) or NaN sets NON_FINITE,
+// two different ones of a class set VARIES.
+CODE void check_probabilities(Block block, const float* probabilities, int* status, int channels,
+                              int plane) {
+    struct Nothing {};
+    Threads<Nothing> threads;
+    each_thread(threads, [&](int thread, Nothing&) {
+        const int at = block.x * THREADS + thread;
+        if (at >= plane || block.y >= channels) return;
+        const float* map = probabilities + (long long)block.y * plane;
+        const float value = map[at];
+        const int faults = (value >= 0.0f && value <= 1.001f ? 0 : NON_FINITE) |
+                           (value != map[0] ? VARIES : 0);
+        if (faults) set_bits(status, faults);
+    });
+}
+
+// 255 and 0 everywhere, if the frame has a fault that forbids its mask.
+CODE void conceal_mask(Block block, Byte* labels, Byte* confidence, const int* status, int count) {
+    struct Nothing {};
+    Threads<Nothing> threads;
+    each_thread(threads, [&](int thread, Nothing&) {
+        const int at = block.x * THREADS + thread;
+        if (at >= count || !(*status & NON_FINITE)) return;
+        labels[at] = UNKNOWN;
+        confidence[at] = 0;
+    });
+}
+
+// Where a sample lies between two neighbours: at `left` + `part`, 0 <= part <= 1.
+struct Position {
+    int left;
+    float part;
+};
+
+// scale * i + offset clamped to [0, size - 1]; scale and offset in units of 2^-32, so that a wide
+// frame's last column is as exact as its first without double precision.
+CODE Position position(long long scale, long long offset, int i, int size) {
+    const long long at = scale * i + offset, end = (long long)(size - 1) << 32;
+    const long long inside = at < 0 ? 0 : at > end ? end : at;
+    int left = (int)(inside >> 32);
+    left = left < size - 2 || size == 1 ? left : size - 2;
+    return {left, (float)(inside - ((long long)left << 32)) * 2.3283064e-10f};
+}
+
+// What `decode` needs besides its outputs.
+struct Grid {
+    const float* probabilities;
+    int channels, height, width;
+    long long x_scale, x_offset, y_scale, y_offset;
+};
+
+CODE float sample(const Grid& grid, int c, Position y, Position x) {
+    const int below = grid.height > 1 ? grid.width : 0, right = grid.width > 1 ? 1 : 0;
+    const float* at = grid.probabilities + ((long long)c * grid.height + y.left) * grid.width + x.left;
+    const float top = at[0] + x.part * (at[right] - at[0]);
+    const float bottom = at[below] + x.part * (at[below + right] - at[below]);
+    return top + y.part * (bottom - top);
+}
+
+// A thread decides four pixels of a row; the rule is that of class_labels.
+CODE void decode_mask(Block block, const Grid& grid, Byte* labels, Byte* confidence,
+                      const int* status, int height, int width) {
+    struct Nothing {};
+    Threads<Nothing> threads;
+    each_thread(threads, [&](int thread, Nothing&) {
+        const int y = block.y * PIXEL_TILE_HEIGHT + thread / PIXEL_TILE_WIDTH;
+        const int x = 4 * (block.x * PIXEL_TILE_WIDTH + thread % PIXEL_TILE_WIDTH);
+        if (y >= height || x >= width) return;
+        const bool good = !(*status & NON_FINITE);
+        Byte4 classes, levels;
+        const Position row = position(grid.y_scale, grid.y_offset, y, grid.height);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const Position column = position(grid.x_scale, grid.x_offset, x + i, grid.width);
+            const float zero = sample(grid, 0, row, column);
+            float best = 0.0f, others = 0.0f;
+            int label = 1;
+#pragma unroll 1
+            for (int c = 1; c < grid.channels; ++c) {
+                const float value = sample(grid, c, row, column);
+                label = value > best ? c : label;
+                best = value > best ? value : best;
+                others += value;
+            }
+            const bool background = zero > others;
+            const float chosen = background ? zero : best;
+            classes.values[i] = (Byte)(!good ? UNKNOWN : background ? 0 : label);
+            levels.values[i] = (Byte)(good ? (int)(chosen * 255.0f + 0.5f) : 0);
+        }
+        const long long at = (long long)y * width + x;
+        if (width % 4 == 0) {
+            *(Byte4*)(labels + at) = classes;
+            *(Byte4*)(confidence + at) = levels;
+            return;
+        }
+        for (int i = 0; i < 4 && x + i < width; ++i) {
+            labels[at + i] = classes.values[i];
+            confidence[at + i] = levels.values[i];
+        }
+    });
+}
+
+// The letterboxed picture: as fade.cuda.stage.CudaFade.preprocess passes it.
+struct Picture {
+    const Byte* image;
+    int height, width, halvings, area;
+    int inner_height, inner_width, top, left, out_height, out_width, reverse;
+};
+
+// The source pixels that make one output pixel along one axis, and their weights, which add up to
+// `whole`: two neighbours (bilinear), or all that the output pixel covers (area). Integers, exact.
+struct Axis {
+    int first, count, whole, begin, size, area;
+};
+
+CODE Axis axis_of(int i, int size, int to, int area) {
+    if (area) {
+        const int begin = i * size, end = begin + size, first = begin / to;
+        return {first, (end + to - 1) / to - first, size, begin, to, 1};
+    }
+    const int at = (2 * i + 1) * size - to, step = 2 * to;  // position in units of 1 / step
+    if (at <= 0) return {0, 1, 1, 0, 1, 0};
+    const int first = at / step, part = at % step;
+    if (first >= size - 1) return {size - 1, 1, 1, 0, 1, 0};
+    return {first, part ? 2 : 1, step, part, step, 0};
+}
+
+CODE int axis_weight(const Axis& axis, int k) {
+    if (!axis.area) return k ? axis.begin : axis.whole - axis.begin;
+    const int low = (axis.first + k) * axis.size, end = axis.begin + axis.whole;
+    return (low + axis.size < end ? low + axis.size : end) - (low > axis.begin ? low : axis.begin);
+}
+
+// One channel of the picture halved `halvings` times: the rounded mean of a block.
+CODE int halved(const Picture& in, int y, int x, int channel) {
+    const int side = 1 << in.halvings;
+    int sum = side * side / 2;
+#pragma unroll 1
+    for (int i = 0; i < side; ++i)
+#pragma unroll 1
+        for (int j = 0; j < side; ++j)
+            sum += in.image[((long long)(y * side + i) * in.width + x * side + j) * 3 + channel];
+    return sum >> (2 * in.halvings);
+}
+
+// Normalised planes [3][out_height][out_width]; zero, the mean colour, around the picture.
+template <class T>
+CODE void letterbox(Block block, const Picture& in, const float (&scale)[3],
+                    const float (&offset)[3], T* out) {
+    struct Nothing {};
+    Threads<Nothing> threads;
+    each_thread(threads, [&](int thread, Nothing&) {
+        const Pixel pixel = pixel_of(block, thread, in.out_height, in.out_width);
+        if (!pixel.inside) return;
+        const int y = pixel.y - in.top, x = pixel.x - in.left;
+        const bool picture = y >= 0 && y < in.inner_height && x >= 0 && x < in.inner_width;
+        float sums[3] = {};
+        Axis rows{}, columns{};
+        if (picture) {
+            rows = axis_of(y, in.height >> in.halvings, in.inner_height, in.area);
+            columns = axis_of(x, in.width >> in.halvings, in.inner_width, in.area);
+        }
+#pragma unroll 1
+        for (int i = 0; i < rows.count; ++i)
+#pragma unroll 1
+            for (int j = 0; j < columns.count; ++j) {
+                const float weight = (float)axis_weight(rows, i) * (float)axis_weight(columns, j);
+#pragma unroll
+                for (int c = 0; c < 3; ++c)
+                    sums[c] += weight * halved(in, rows.first + i, columns.first + j, c);
+            }
+        const float whole = (float)rows.whole * (float)columns.whole;
+#pragma unroll
+        for (int plane = 0; plane < 3; ++plane) {
+            const float sum = in.reverse ? sums[2 - plane] : sums[plane];
+            const float level = (float)(int)(sum / whole + 0.5f);
+            const float value = picture ? product(level, scale[plane]) + offset[plane] : 0.0f;
+            store(out + ((long long)plane * in.out_height + pixel.y) * in.out_width + pixel.x, value);
+        }
+    });
+}

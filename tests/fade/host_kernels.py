@@ -1,0 +1,160 @@
+"""The CUDA kernels' source built by the host's compiler, behind the GPU's own launch code."""
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cropseg_edge.fade.cuda import CudaFade, DeviceInputs, StageStatus
+from cropseg_edge.fade.cuda.kernels import PARAMETERS, DType, Layout
+from cropseg_edge.fade.stage import Affine, Decoded
+
+SOURCE = Path(__file__).parents[2] / "cropseg_edge" / "fade" / "cuda" / "fade.cu"
+_C_TYPES = {
+    "P": ctypes.c_void_p,
+    "i": ctypes.c_int,
+    "q": ctypes.c_longlong,
+    "f": ctypes.c_float,
+}
+Array = NDArray[Any]
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The kernels as host functions: three integers of grid, then a kernel's parameters."""
+    compiler = shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no C++ compiler: the CUDA source cannot be run on the host")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "fade.so"
+        subprocess.run(
+            [
+                compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
+                "-Wno-unknown-pragmas", "-shared", "-fPIC", "-x", "c++", SOURCE, "-o", path,
+            ],
+            check=True,
+        )  # fmt: skip
+        handle = ctypes.CDLL(str(path))
+    for name, codes in PARAMETERS.items():
+        function = getattr(handle, name)
+        function.argtypes = [*[ctypes.c_int] * 3, *(_C_TYPES[code] for code in codes)]
+        function.restype = None
+    return handle
+
+
+class HostLauncher:
+    """A `Launcher` that runs a kernel's blocks one after another, on addresses of this process."""
+
+    def __init__(self, multiprocessors: int = 8) -> None:
+        self.multiprocessors = multiprocessors
+        self.launched: list[str] = []
+
+    def launch(
+        self, name: str, grid: tuple[int, int, int], arguments: Sequence[int | float], stream: Any
+    ) -> None:
+        assert len(arguments) == len(PARAMETERS[name])
+        assert max(grid[1:]) < 65536, "CUDA's limit"
+        getattr(library(), name)(*grid, *arguments)
+        self.launched.append(name)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def aligned(values: Array) -> Array:
+    """A contiguous copy that begins at a multiple of 256 bytes, as device memory does."""
+    raw = np.empty(values.nbytes + 256, np.uint8)
+    start = -raw.ctypes.data % 256
+    copy = raw[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
+
+
+def to_layout(x: Array, layout: Layout) -> Array:
+    """[1, C, h, w] as planes or with channels last."""
+    return aligned(x if layout == "nchw" else np.moveaxis(x, 1, -1))
+
+
+class HostFade:
+    """`CudaFade` on NumPy arrays; every output lies between guard bytes that must stay."""
+
+    def __init__(
+        self, dtype: DType = "float32", layout: Layout = "nchw", multiprocessors: int = 8
+    ) -> None:
+        self.fade = CudaFade(dtype, layout, HostLauncher(multiprocessors))
+        self._dtype, self._layout = np.dtype(dtype), layout
+        self._status = aligned(np.full(1, -1, np.int32))
+        self._held: list[Array] = []
+        self.fade.clear(self._status.ctypes.data)
+
+    @property
+    def status(self) -> StageStatus:
+        return StageStatus(int(self._status[0]))
+
+    def upsample(self, tensors: list[Array]) -> Array:
+        """[1, C, 2h, 2w] float64."""
+        channels, h, w = tensors[0].shape[1:]
+        shape = (1, channels, 2 * h, 2 * w)
+        out = _Guarded(to_layout(np.zeros(shape, self._dtype), self._layout))
+        self.fade.upsample(self._inputs(tensors, self._layout), channels, h, w, out.address)
+        result = out.checked()
+        planes = result if self._layout == "nchw" else np.moveaxis(result, -1, 1)
+        return planes.astype(np.float64)
+
+    def probabilities(self, tensors: list[Array]) -> Array:
+        """float32 [C, 2h, 2w]."""
+        channels, h, w = tensors[0].shape[1:]
+        out = _Guarded(np.zeros((channels, 2 * h, 2 * w), np.float32))
+        self.fade.probabilities(
+            self._inputs(tensors, "nchw"), channels, h, w, out.address, self._status.ctypes.data
+        )
+        return out.checked()
+
+    def labels(self, tensors: list[Array]) -> tuple[Array, Array]:
+        """uint8 [2h, 2w] twice."""
+        channels, h, w = tensors[0].shape[1:]
+        labels, confidence = (_Guarded(np.zeros((2 * h, 2 * w), np.uint8)) for _ in range(2))
+        self.fade.labels(
+            self._inputs(tensors, "nchw"), channels, h, w, labels.address, confidence.address,
+            self._status.ctypes.data,
+        )  # fmt: skip
+        return labels.checked(), confidence.checked()
+
+    def decode(self, probabilities: Array, affine: Affine, height: int, width: int) -> Decoded:
+        grid = aligned(probabilities)
+        labels, confidence = (_Guarded(np.zeros((height, width), np.uint8)) for _ in range(2))
+        self.fade.decode(
+            grid.ctypes.data, *grid.shape, affine, height, width, labels.address,
+            confidence.address, self._status.ctypes.data,
+        )  # fmt: skip
+        finite = StageStatus.NON_FINITE not in self.status
+        return Decoded(labels.checked(), confidence.checked(), finite)
+
+    def _inputs(self, tensors: list[Array], layout: Layout) -> DeviceInputs:
+        layouts: list[Layout] = [layout, "nchw", "nchw", layout, "nchw"]
+        self._held = [
+            to_layout(x.astype(self._dtype), one) for x, one in zip(tensors, layouts, strict=False)
+        ]
+        return DeviceInputs(*(x.ctypes.data for x in self._held))
+
+
+class _Guarded:
+    """An output array with 256 bytes on either side; what a kernel must not touch."""
+
+    def __init__(self, like: Array) -> None:
+        self._raw = aligned(np.full(like.nbytes + 512, 0xA5, np.uint8))
+        self._like = like
+        self.address = self._raw.ctypes.data + 256
+
+    def checked(self) -> Array:
+        assert (self._raw[:256] == 0xA5).all(), "written before the output"
+        assert (self._raw[-256:] == 0xA5).all(), "written past the output"
+        return self._raw[256:-256].view(self._like.dtype).reshape(self._like.shape)

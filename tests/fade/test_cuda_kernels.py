@@ -1,0 +1,201 @@
+"""The CUDA kernels, run on the host by their own launch code, against float64 and the CPU path."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cropseg_edge.errors import EngineError
+from cropseg_edge.fade import Affine, decode, fade_probabilities
+from cropseg_edge.fade.cuda import CudaFade, DeviceInputs, StageStatus
+from cropseg_edge.fade.cuda.kernels import DType, Layout
+from cropseg_edge.fade.reference import fade_reference, softmax_reference
+from tests.fade.host_kernels import Array, HostFade, HostLauncher
+from tests.fade.test_decode import random_probabilities
+from tests.fade.test_fade import make
+
+LAYOUTS = ["nchw", "nhwc"]
+DTYPES = ["float16", "float32"]
+
+
+def rounded(tensors: list[Array], dtype: DType) -> list[Array]:
+    """The tensors as their storage holds them, in float32: errors of storage are not errors."""
+    return [x.astype(dtype).astype(np.float32) for x in tensors]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    channels=st.sampled_from([1, 2, 3, 5, 8, 17, 64, 129, 256]),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9) | st.just(35),
+    gated=st.booleans(),
+    dtype=st.sampled_from(DTYPES),
+    layout=st.sampled_from(LAYOUTS),
+    spread=st.sampled_from([0.1, 3.0, 30.0]),
+    multiprocessors=st.sampled_from([1, 8, 132]),
+    seed=st.integers(0, 1000),
+)
+def test_any_shape_agrees_with_the_equations(
+    channels: int, height: int, width: int, gated: bool, dtype: DType, layout: Layout,
+    spread: float, multiprocessors: int, seed: int,
+) -> None:  # fmt: skip
+    height, width = (min(height, 4), min(width, 5)) if channels > 64 else (height, width)
+    tensors = rounded(make(channels, height, width, gated, spread, seed), dtype)
+    expected = fade_reference(*tensors)
+    result = HostFade(dtype, layout, multiprocessors).upsample(tensors)
+    # 1e-5 of float32 sums; an FP16 output is rounded to 11 bits
+    storage = 2**-11 * np.abs(expected).max() if dtype == "float16" else 0
+    np.testing.assert_allclose(result, expected, atol=1e-5 + spread * 1e-6 + storage, rtol=0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    classes=st.sampled_from([1, 2, 3, 5, 20]),
+    height=st.integers(1, 7),
+    width=st.integers(1, 9) | st.just(35),
+    gated=st.booleans(),
+    dtype=st.sampled_from(DTYPES),
+    spread=st.sampled_from([0.1, 3.0, 30.0]),
+    seed=st.integers(0, 1000),
+)
+def test_probabilities_agree_with_the_equations(
+    classes: int, height: int, width: int, gated: bool, dtype: DType, spread: float, seed: int
+) -> None:
+    tensors = rounded(make(classes, height, width, gated, spread, seed), dtype)
+    host = HostFade(dtype)
+    expected = softmax_reference(fade_reference(*tensors))
+    np.testing.assert_allclose(host.probabilities(tensors), expected, atol=1e-5 + spread * 1e-6)
+    assert host.status == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    classes=st.sampled_from([2, 3, 6]),
+    height=st.integers(1, 7),
+    width=st.integers(1, 9) | st.just(35),
+    dtype=st.sampled_from(DTYPES),
+    seed=st.integers(0, 1000),
+)
+def test_labels_follow_the_rule_of_decode(
+    classes: int, height: int, width: int, dtype: DType, seed: int
+) -> None:
+    tensors = rounded(make(classes, height, width, True, 2.0, seed), dtype)
+    p = fade_probabilities(*tensors)
+    expected = decode(p, Affine(1, 0, 1, 0), 2 * height, 2 * width)
+    labels, confidence = HostFade(dtype).labels(tensors)
+    others = np.sort(p[1:], axis=0)[::-1]
+    close = np.abs(p[0] - p[1:].sum(0)) < 1e-5
+    if classes > 2:
+        close |= others[0] - others[1] < 1e-5
+    assert ((labels == expected.labels) | close).all()
+    assert (np.abs(confidence.astype(int) - expected.confidence)[~close] <= 1).all()
+
+
+@pytest.mark.parametrize("extreme", [80.0, -80.0, 3e4])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_large_kernel_logits_neither_overflow_nor_vanish(layout: Layout, extreme: float) -> None:
+    tensors = make(8, 4, 6, gated=True)
+    tensors[1][:, ::3] = extreme
+    tensors[2][:, ::2] = extreme
+    result = HostFade("float32", layout).upsample(tensors)
+    np.testing.assert_allclose(result, fade_reference(*tensors), atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("tensor", range(5))
+def test_a_non_finite_input_gives_nan_and_no_class(dtype: DType, tensor: int, value: float) -> None:
+    tensors = make(3, 6, 40, gated=True)
+    tensors[tensor][0, 0, 2, 3] = value
+    y, x = (2, 3) if tensor in (1, 3) else (4, 6)
+    for layout in ("nchw", "nhwc"):
+        upsampled = HostFade(dtype, layout).upsample(tensors)
+        assert not np.isfinite(upsampled[0, :, y, x]).all()
+        assert np.isfinite(upsampled[..., 40:]).all(), "far pixels are not touched"
+    host = HostFade(dtype)
+    p = host.probabilities(tensors)
+    assert np.isnan(p[:, y, x]).all()
+    assert (np.isnan(p).all(0) == np.isnan(p).any(0)).all()
+    assert np.isfinite(p[..., 40:]).all()
+    assert StageStatus.NON_FINITE in host.status
+    labels, confidence, finite = host.decode(p, Affine(0.5, 0, 0.5, 0), 24, 160)
+    assert not finite
+    assert (labels == 255).all()
+    assert (confidence == 0).all()
+    host = HostFade(dtype)
+    labels, confidence = host.labels(tensors)
+    assert StageStatus.NON_FINITE in host.status
+    assert (labels == 255).all()
+    assert (confidence == 0).all()
+
+
+@pytest.mark.parametrize("tensor", [0, 3])
+def test_a_saturated_score_is_seen(tensor: int) -> None:
+    for value, bits in [(65504.0, StageStatus.SATURATED), (-65504.0, StageStatus.SATURATED),
+                        (65472.0, StageStatus(0))]:  # fmt: skip
+        tensors = make(3, 5, 6, gated=True)
+        tensors[tensor][0, 2, 4, 5] = value
+        host = HostFade("float16")
+        host.probabilities(tensors)
+        assert host.status == bits
+        host = HostFade("float16")
+        host.labels(tensors)
+        assert host.status == bits
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 5), (5, 1), (2, 2), (24, 32)])
+@pytest.mark.parametrize("size", [(16, 16), (17, 131), (70, 132)])
+def test_decoding_agrees_with_the_cpu(grid: tuple[int, int], size: tuple[int, int]) -> None:
+    p = random_probabilities(*grid)
+    affine = Affine(grid[1] / size[1], -0.3, 1.3 * grid[0] / size[0], -1.0)
+    expected, result = decode(p, affine, *size), HostFade().decode(p, affine, *size)
+    assert result.finite
+    assert (result.labels != expected.labels).mean() < 1e-3, "but for ties to 1e-6"
+    same = result.labels == expected.labels
+    assert np.abs(result.confidence.astype(int) - expected.confidence)[same].max() <= 1
+
+
+def test_a_wide_frames_last_columns_are_as_exact_as_the_first() -> None:
+    p = random_probabilities(2, 1024)
+    affine = Affine(1024 / 8192, 0.5 * 1024 / 8192 - 0.5, 0.125, -0.4375)
+    expected, result = decode(p, affine, 16, 8192), HostFade().decode(p, affine, 16, 8192)
+    assert (result.labels != expected.labels).mean() < 1e-3
+    difference = np.abs(result.confidence.astype(int) - expected.confidence)
+    assert (difference[result.labels == expected.labels] != 0).mean() < 1e-3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.5, 1.5])
+@pytest.mark.parametrize("at", [(0, 0, 0), (2, 23, 31), (1, 7, 5)])
+def test_one_impossible_probability_makes_everything_unknown(
+    value: float, at: tuple[int, int, int]
+) -> None:
+    p = random_probabilities(24, 32)
+    p[at] = value
+    labels, confidence, finite = HostFade().decode(p, Affine(0.5, 0, 0.5, 0), 48, 64)
+    assert not finite
+    assert (labels == 255).all()
+    assert (confidence == 0).all()
+
+
+def test_a_constant_grid_does_not_vary() -> None:
+    p = np.full((3, 4, 5), 1 / 3, np.float32)
+    p[0] += 0.1
+    host = HostFade()
+    host.decode(p, Affine(1, 0, 1, 0), 4, 5)
+    assert StageStatus.VARIES not in host.status
+    p[1, 3, 4] += 0.01
+    host.decode(p, Affine(1, 0, 1, 0), 4, 5)
+    assert StageStatus.VARIES in host.status
+
+
+def test_addresses_and_sizes_that_do_not_fit_are_refused() -> None:
+    fade = CudaFade(launcher=HostLauncher())
+    for inputs, out in [
+        (DeviceInputs(8, 16, 16), 16), (DeviceInputs(16, 16, 16), 0), (DeviceInputs(0, 16, 16), 16)
+    ]:  # fmt: skip
+        with pytest.raises(EngineError, match="multiples of 16"):
+            fade.upsample(inputs, 3, 4, 5, out)
+    with pytest.raises(EngineError, match="together"):
+        fade.upsample(DeviceInputs(16, 16, 16, 16), 3, 4, 5, 16)
+    with pytest.raises(EngineError, match="positive"):
+        fade.upsample(DeviceInputs(16, 16, 16), 3, 0, 5, 16)
