@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cropseg_edge.bundle import Bundle
-from cropseg_edge.engines.protocol import CONSTANT, NON_FINITE, Engine, Segmented, Watch
+from cropseg_edge.engines.protocol import CONSTANT, NON_FINITE, SATURATED, Engine, Segmented, Watch
 from cropseg_edge.errors import EngineError
 from cropseg_edge.fade import decode, fade_probabilities
 from cropseg_edge.letterbox import Letterbox
@@ -58,6 +58,6 @@ class CpuPath:
             raise EngineError(f"the engine gave no tensor {error}, but {sorted(outputs)}") from None
         highest = max(float(np.abs(x).max()) for x in (logits, guide) if x is not None)
         if FP16_MAX <= highest < np.inf:
-            raise EngineError(f"saturated output of the network: a score of {highest:g}")
+            raise EngineError(f"{SATURATED}: a score of {highest:g}")
         self._grid = fade_probabilities(logits, high, low, guide, gate, out=self._grid)
         return self._grid

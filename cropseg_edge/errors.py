@@ -17,6 +17,10 @@ class EngineError(CropSegError):
     """An engine cannot be made or failed while it ran."""
 
 
+class DeviceLostError(EngineError):
+    """The GPU failed in a way that this process cannot recover from; a new process may."""
+
+
 class ParityError(CropSegError):
     """Two implementations that must agree do not."""
 

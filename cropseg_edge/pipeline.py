@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from cropseg_edge.engines.choice import EngineChoice
 from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.frames.frame import Frame, FrameSource
 from cropseg_edge.frames.open import open_source
@@ -28,6 +29,8 @@ def run_source(
     video: Path | None = None,
     report: bool = False,
     topic: str | None = None,
+    engine: EngineChoice = "auto",
+    precision: str | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
     """Segment the frames of a source and record them; see `cropseg run --help`.
@@ -48,7 +51,7 @@ def run_source(
             raise ConfigError(f"{output} is the source itself; give the output another name")
     with (
         closing(open_source(source, topic=topic)) as frames,
-        Segmenter(bundle, threads=threads) as segmenter,
+        Segmenter(bundle, threads=threads, engine=engine, precision=precision) as segmenter,
     ):
         segmenter.warm_up()
         masks = _Masks(frames, segmenter)

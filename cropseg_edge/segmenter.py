@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from cropseg_edge.bundle import Bundle, read_bundle
 from cropseg_edge.cpu_path import CpuPath
+from cropseg_edge.engines.choice import EngineChoice, open_path
 from cropseg_edge.engines.protocol import Engine, EngineLabel, FramePath, Watch
-from cropseg_edge.errors import EngineError
+from cropseg_edge.errors import DeviceLostError, EngineError
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.health import check_frame, judge
 from cropseg_edge.mask import UNKNOWN, CropMask, Status
@@ -23,13 +24,22 @@ class Segmenter:
 
     Args:
         bundle: a bundle, its path, or None for the one that ships with the package.
-        threads: of the engine; None takes the physical cores, at most 4.
-        engine: what runs the network; None makes an `OnnxRuntimeEngine`. The segmenter closes it.
-        precision: of the engine that is made; None takes the bundle's default.
+        threads: of ONNX Runtime; None takes the physical cores, at most 4.
+        engine: what runs the network: onnxruntime, tensorrt (an engine that was accepted on this
+            device), auto (the latter if there is one, else the former), or an engine of your own.
+            The segmenter closes it.
+        precision: of the engine that is made; None takes the fastest accepted TensorRT engine, or
+            the bundle's default for ONNX Runtime.
+        build_if_missing: where TensorRT is asked for and no engine is accepted yet, build and try
+            them first. Takes minutes.
+
+    Attributes:
+        lost: why only a new process can go on, once the GPU has failed for good; else empty.
 
     Raises:
         BundleError: the bundle cannot be used.
         EngineError: the engine cannot be made from it.
+        ConfigError: there is no such choice of engine.
     """
 
     def __init__(
@@ -37,15 +47,23 @@ class Segmenter:
         bundle: Bundle | Path | None = None,
         *,
         threads: int | None = None,
-        engine: Engine | None = None,
+        engine: Engine | EngineChoice = "onnxruntime",
         precision: str | None = None,
+        build_if_missing: bool = False,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
-        if engine is None:
-            from cropseg_edge.engines.onnxruntime import OnnxRuntimeEngine
-
-            engine = OnnxRuntimeEngine(self.bundle, threads, precision)
-        self._path: FramePath = CpuPath(self.bundle, engine)
+        self.lost = ""
+        self._path: FramePath
+        if isinstance(engine, str):
+            self._path = open_path(
+                self.bundle,
+                engine,
+                threads=threads,
+                precision=precision,
+                build_if_missing=build_if_missing,
+            )
+        else:
+            self._path = CpuPath(self.bundle, engine)
 
     @property
     def engine(self) -> EngineLabel:
@@ -73,6 +91,8 @@ class Segmenter:
         try:
             labels, confidence, fault = self._path.segment(frame.image, watch)
         except EngineError as error:
+            if isinstance(error, DeviceLostError):
+                self.lost = str(error)
             log.error("frame %s: %s", frame.name, error)
             return self._invalid(frame, str(error), watch)
         if fault:

@@ -1,13 +1,18 @@
 """Parity: a bundle's golden frames through an engine, against their reference probabilities."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cropseg_edge.bundle.bundle import Bundle, read_bundle
-from cropseg_edge.engines.protocol import Engine
 from cropseg_edge.errors import ParityError
+
+if TYPE_CHECKING:
+    from cropseg_edge.engines.choice import EngineChoice
+    from cropseg_edge.engines.protocol import Engine
 
 MAX_DIFFERENCE = {"fp32": 1e-3}  # of a probability; rounded networks are judged by their masks
 MIN_IOU = {"fp32": 0.99, "fp16": 0.99, "int8": 0.97}
@@ -24,7 +29,7 @@ def verify_golden(
     bundle: Bundle | Path | None = None,
     *,
     threads: int | None = None,
-    engine: Engine | None = None,
+    engine: "Engine | EngineChoice" = "onnxruntime",
     precision: str | None = None,
     max_difference: float | None = None,
     min_iou: float | None = None,
@@ -34,7 +39,7 @@ def verify_golden(
     Args:
         bundle: a bundle, its path, or None for the shipped one.
         threads: CPU threads of the engine.
-        engine: what to verify; None makes an ONNX Runtime engine of the given precision.
+        engine: what to verify; see `Segmenter`.
         precision: None takes the bundle's default.
         max_difference: of a probability; None: 0.001 at fp32, no limit otherwise.
         min_iou: of the masks; None: 0.99, at int8 0.97.
@@ -46,33 +51,56 @@ def verify_golden(
     from cropseg_edge.segmenter import Segmenter
 
     checked = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
-    name, results = checked.path.name, []
     with Segmenter(checked, threads=threads, engine=engine, precision=precision) as segmenter:
         ran = segmenter.engine.precision
-        if max_difference is None:
-            max_difference = MAX_DIFFERENCE.get(ran, 1.0)
-        min_iou = MIN_IOU[ran] if min_iou is None else min_iou
-        for number, (image, reference) in enumerate(checked.golden()):
-            got = segmenter.probabilities(image)
-            if got.shape != reference.shape:
-                raise ParityError(
-                    f"{name}: golden frame {number} gives {list(got.shape)} probabilities, "
-                    f"the reference has {list(reference.shape)}"
-                )
-            difference = float(np.abs(got - reference).max())
-            parity = Parity(difference, _mean_iou(got.argmax(0), reference.argmax(0)))
-            if not (difference <= max_difference and parity.iou >= min_iou):
-                raise ParityError(
-                    f"{name}: {ran} golden frame {number} differs by {difference:.1e} with mask "
-                    f"IoU {parity.iou:.3f}; allowed are {max_difference:g} and {min_iou:g}"
-                )
-            results.append(parity)
+        return check_golden(checked, segmenter.probabilities, ran, max_difference, min_iou)
+
+
+def check_golden(
+    bundle: Bundle,
+    probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    precision: str,
+    max_difference: float | None = None,
+    min_iou: float | None = None,
+) -> list[Parity]:
+    """Run every golden frame through a function; see `verify_golden`.
+
+    Args:
+        bundle: whose golden frames.
+        probabilities: BGR uint8 [H, W, 3] to float32 [3, h, w] on the network's grid.
+        precision: decides on the limits that are None.
+
+    Raises:
+        ParityError: there is no golden frame, or one differs by more than allowed.
+    """
+    name, results = bundle.path.name, []
+    if max_difference is None:
+        max_difference = MAX_DIFFERENCE.get(precision, 1.0)
+    min_iou = MIN_IOU[precision] if min_iou is None else min_iou
+    for number, (image, reference) in enumerate(bundle.golden()):
+        got = probabilities(image)
+        if got.shape != reference.shape:
+            raise ParityError(
+                f"{name}: golden frame {number} gives {list(got.shape)} probabilities, "
+                f"the reference has {list(reference.shape)}"
+            )
+        if not np.isfinite(got).all():
+            raise ParityError(f"{name}: {precision} golden frame {number} gives NaN or infinity")
+        difference = float(np.abs(got - reference).max())
+        parity = Parity(difference, mean_iou(got.argmax(0), reference.argmax(0)))
+        if not (difference <= max_difference and parity.iou >= min_iou):
+            raise ParityError(
+                f"{name}: {precision} golden frame {number} differs by {difference:.1e} with mask "
+                f"IoU {parity.iou:.3f}; allowed are {max_difference:g} and {min_iou:g}"
+            )
+        results.append(parity)
     if not results:
         raise ParityError(f"{name} has no golden frames to verify it with")
     return results
 
 
-def _mean_iou(a: np.ndarray, b: np.ndarray) -> float:
+def mean_iou(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Mean over the labels of either array of the IoU of both."""
     labels = np.union1d(a, b)
     overlaps = [((a == k) & (b == k)).sum() / ((a == k) | (b == k)).sum() for k in labels]
     return float(np.mean(overlaps))

@@ -4,8 +4,14 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from cropseg_edge.cli.options import engine_option, precision_option
+
+if TYPE_CHECKING:
+    from cropseg_edge.engines.choice import EngineChoice
 
 COLUMNS = ("miou", "iou", "precision", "recall", "boundary_iou")
 
@@ -17,7 +23,9 @@ COLUMNS = ("miou", "iou", "precision", "recall", "boundary_iou")
 @click.option("--set", "sets", multiple=True, help="Only this set of ROOT (may be repeated).")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Model; default: the shipped one.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures as JSON.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the engine.")
+@engine_option
+@precision_option
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of ONNX Runtime.")
 def evaluate(
     images: Path,
     masks: Path | None,
@@ -25,6 +33,8 @@ def evaluate(
     sets: tuple[str, ...],
     bundle: Path | None,
     json_file: Path | None,
+    engine: "EngineChoice",
+    precision: str | None,
     threads: int | None,
 ) -> None:
     """Compare masks with ground truth: vegetation and crop, in percent, pooled over all pixels.
@@ -55,7 +65,7 @@ def evaluate(
     checked = read_bundle(bundle)
     document: dict[str, object]
     head = {"name": checked.manifest.name, "sha256": checked.sha256}
-    with Segmenter(checked, threads=threads) as segmenter:
+    with Segmenter(checked, threads=threads, engine=engine, precision=precision) as segmenter:
 
         def segment(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
             return segmenter.segment(Frame(image, 0, "", 0, "picture")).labels

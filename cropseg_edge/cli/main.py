@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "cropseg_edge.cli.run:run",
     "eval": "cropseg_edge.cli.eval:evaluate",
     "info": "cropseg_edge.cli.info:info",
+    "build": "cropseg_edge.cli.build:build",
     "verify": "cropseg_edge.cli.verify:verify",
     "simulate": "cropseg_edge.cli.simulate:simulate",
     "doctor": "cropseg_edge.cli.doctor:doctor",

@@ -1,8 +1,14 @@
 """`cropseg run`: frames of any source in, masks and their records out."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from cropseg_edge.cli.options import engine_option, precision_option
+
+if TYPE_CHECKING:
+    from cropseg_edge.engines.choice import EngineChoice
 
 
 @click.command()
@@ -14,7 +20,9 @@ import click
 @click.option("--video", type=click.Path(path_type=Path), help="Also write an overlay video.")
 @click.option("--report", is_flag=True, help="Also write report.html.")
 @click.option("--topic", help="Image topic, where the source is a bag with several.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the engine.")
+@engine_option
+@precision_option
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of ONNX Runtime.")
 def run(
     source: str,
     out: Path,
@@ -24,6 +32,8 @@ def run(
     video: Path | None,
     report: bool,
     topic: str | None,
+    engine: "EngineChoice",
+    precision: str | None,
     threads: int | None,
 ) -> None:
     """Segment every frame of SOURCE and write masks, overlays, frames.csv and summary.json.
@@ -49,6 +59,8 @@ def run(
         video=video,
         report=report,
         topic=topic,
+        engine=engine,
+        precision=precision,
         threads=threads,
     )
     _show(summary, out)

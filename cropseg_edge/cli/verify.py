@@ -1,34 +1,92 @@
-"""`cropseg verify`: the golden frames through the engine of this machine."""
+"""`cropseg verify`: the golden frames through the engines of this machine."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from cropseg_edge.cli.options import engine_option, precision_option
+
+if TYPE_CHECKING:
+    from cropseg_edge.bundle import Bundle
 
 
 @click.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the engine.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "int8"]),
-    help="Graph to run; default: the one that the bundle prefers.",
-)
-def verify(bundle: Path | None, threads: int | None, precision: str | None) -> None:
+@engine_option
+@precision_option
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of ONNX Runtime.")
+def verify(bundle: Path | None, engine: str, precision: str | None, threads: int | None) -> None:
     """Run the golden frames of BUNDLE (default: the shipped one) and compare.
 
-    Fails with exit code 2 where this machine's probabilities are further than 0.001 from the
-    reference (fp32), or the masks overlap by less than 99 % (int8: 97 %).
+    A TensorRT engine passes where no value is NaN or infinite and its masks overlap the
+    reference's by 99 % (int8: 97 %); it is used only then. One that fails is quarantined until it
+    is built again, and the next precision is tried, ONNX Runtime last. ONNX Runtime's
+    probabilities must also agree to 0.001 (fp32). Fails with exit code 2 where nothing passes.
 
     \b
-    Example:
+    Examples:
       cropseg verify my_model.cropseg
+      cropseg verify --engine tensorrt --precision fp16
     """
-    from cropseg_edge.bundle.verify import verify_golden
+    from cropseg_edge.bundle import read_bundle
+    from cropseg_edge.engines.acceptance import try_out
+    from cropseg_edge.engines.choice import open_path
+    from cropseg_edge.engines.tensorrt.platform import tensorrt_expected
+    from cropseg_edge.errors import EngineError
 
-    results = verify_golden(bundle, threads=threads, precision=precision)
-    for number, parity in enumerate(results):
+    checked = read_bundle(bundle)
+    if engine != "onnxruntime":
+        try:
+            _verify_tensorrt(checked, precision)
+            return
+        except EngineError as error:
+            if engine == "tensorrt":
+                raise
+            if tensorrt_expected():
+                click.echo(f"warning: {error}; ONNX Runtime on the CPU is tried", err=True)
+    if engine == "auto" and precision not in checked.manifest.precisions("onnxruntime"):
+        precision = None
+    path = open_path(checked, "onnxruntime", threads=threads, precision=precision)
+    try:
+        trial = try_out(checked, path)
+    finally:
+        path.close()
+    for number, parity in enumerate(trial.parities):
         click.echo(
             f"golden frame {number}: probabilities differ by at most {parity.difference:.1e}, "
             f"mask IoU {parity.iou:.4f}"
         )
-    click.echo("the bundle gives its reference results on this machine")
+    click.echo(
+        f"the bundle gives its reference results on this machine: onnxruntime "
+        f"{path.engine.precision}, {trial.latency_ms:.1f} ms a frame"
+    )
+
+
+def _verify_tensorrt(bundle: "Bundle", precision: str | None) -> None:
+    from cropseg_edge.engines.tensorrt.build import chain, try_engine
+    from cropseg_edge.engines.tensorrt.fingerprint import fingerprint
+    from cropseg_edge.engines.tensorrt.known_issues import known_issues
+    from cropseg_edge.engines.tensorrt.platform import load_platform
+    from cropseg_edge.engines.tensorrt.settings import BuildSettings
+    from cropseg_edge.errors import EngineError
+
+    platform = load_platform()
+    version = platform.trt.__version__
+    accepted = {}
+    for name in [p for p in chain(bundle) if precision in (None, p)]:
+        here = fingerprint(bundle, name, version, platform.device, BuildSettings())
+        for issue in known_issues(version, name, bundle.graph("tensorrt", name)):
+            click.echo(f"{name}: known problem {issue.name}: {issue.symptom}; {issue.remedy}")
+        try:
+            engine = platform.cache.read(bundle, name, here)
+        except EngineError as error:
+            click.echo(f"{name}: {error}")
+            continue
+        if (judged := try_engine(platform, bundle, name, engine, click.echo)) is not None:
+            accepted[name] = judged
+    if not accepted:
+        raise EngineError(
+            f"no TensorRT engine of {bundle.path.name} passed; `cropseg build` makes them"
+        )
+    click.echo(f"ready: tensorrt {', '.join(accepted)}; `--engine auto` takes the fastest")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cropseg_edge.bundle import Bundle
+from cropseg_edge.engines.shapes import output_shapes
 from cropseg_edge.errors import BundleError, EngineError
 
 _MOST_THREADS = 4
@@ -118,26 +119,8 @@ def physical_cores() -> int:
 
 
 def _output_shapes(bundle: Bundle, graph: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    tensors = bundle.manifest.upsampler.tensors
-    named = [tensors.logits, tensors.kernels_high, tensors.kernels_low]
-    if tensors.guide is not None and tensors.gate is not None:
-        named += [tensors.guide, tensors.gate]
-    label = bundle.path.name
-    missing = [name for name in named if name not in graph]
-    if missing:
-        raise EngineError(f"{label}: the graph lacks {missing}; its outputs are {sorted(graph)}")
-    shape = graph[tensors.logits].shape
-    if len(shape) != 4 or not all(isinstance(size, int) and size > 0 for size in shape):
-        raise EngineError(f"{label}: {tensors.logits} must have a fixed shape, got {shape}")
-    classes, h, w = len(bundle.manifest.classes), shape[2], shape[3]
-    shapes: dict[str, tuple[int, ...]] = {
-        tensors.logits: (1, classes, h, w),
-        tensors.kernels_high: (1, 25, 2 * h, 2 * w),
-        tensors.kernels_low: (1, 25, h, w),
-    }
-    if tensors.guide is not None and tensors.gate is not None:
-        shapes |= {tensors.guide: (1, classes, 2 * h, 2 * w), tensors.gate: (1, 1, h, w)}
-    return shapes
+    shapes = {name: tensor.shape for name, tensor in graph.items()}
+    return output_shapes(bundle.path.name, bundle.manifest, shapes)
 
 
 def _check_tensor(label: str, tensor: Any, expected: tuple[int, ...]) -> None:

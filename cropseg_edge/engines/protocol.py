@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 NON_FINITE = "non-finite output of the network"
 CONSTANT = "constant output of the network"
+SATURATED = "saturated output of the network"
 
 
 class EngineLabel(Protocol):

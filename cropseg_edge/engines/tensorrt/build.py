@@ -1,0 +1,193 @@
+"""Building a bundle's engines on this device: checked, locked, cached, tried, in this order."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from datetime import datetime, timezone
+
+from cropseg_edge.bundle import Bundle
+from cropseg_edge.engines.tensorrt.accept import accept, quarantined
+from cropseg_edge.engines.tensorrt.build_process import ADVICE, Tick, build_in_process
+from cropseg_edge.engines.tensorrt.cache import CachedEngine
+from cropseg_edge.engines.tensorrt.device import available_memory_mb
+from cropseg_edge.engines.tensorrt.fingerprint import Fingerprint, Sidecar, fingerprint
+from cropseg_edge.engines.tensorrt.known_issues import known_issues
+from cropseg_edge.engines.tensorrt.platform import MODULE, Platform
+from cropseg_edge.engines.tensorrt.settings import BuildSettings
+from cropseg_edge.errors import BundleError, DeviceLostError, EngineError, StorageError
+
+log = logging.getLogger("cropseg_edge.engines.tensorrt")
+Say = Callable[[str], None]
+
+_BUILDER_MB = 1000  # what TensorRT itself takes, by rule of thumb; not measured on a board
+
+
+def chain(bundle: Bundle) -> list[str]:
+    """The precisions that the bundle has for TensorRT, smallest first: int8, fp16, fp32."""
+    return list(reversed(bundle.manifest.precisions("tensorrt")))
+
+
+def build_and_accept(
+    platform: Platform,
+    bundle: Bundle,
+    precisions: Collection[str] = (),
+    settings: BuildSettings | None = None,
+    *,
+    force: bool = False,
+    must_keep: bool = False,
+    say: Say = log.info,
+    tick: Tick | None = None,
+) -> dict[str, CachedEngine]:
+    """Build the engines of a bundle and try each on the golden frames.
+
+    Args:
+        precisions: which; none: INT8 and FP16 where the bundle has them, and FP32 only where
+            neither of them is accepted.
+        settings: of the builder.
+        force: build what is there already, too.
+        must_keep: an engine that cannot be stored is an error, not a warning.
+        say: called with what happened, line by line.
+        tick: called about once a second during a build.
+
+    Returns:
+        The accepted engines by precision; what failed was said.
+
+    Raises:
+        BundleError: the bundle has no graph of a precision.
+        StorageError: with `must_keep`, an engine cannot be stored.
+        DeviceLostError: an engine took the GPU down; the others were not tried.
+    """
+    for precision in precisions:
+        bundle.graph("tensorrt", precision)
+    wanted = [p for p in chain(bundle) if p in precisions]
+    first = wanted or [p for p in chain(bundle) if p != "fp32"]
+    accepted: dict[str, CachedEngine] = {}
+    for group in (first, [] if wanted else ["fp32"]):
+        if accepted:
+            break
+        built: dict[str, CachedEngine] = {}
+        for precision in group:
+            try:
+                built[precision] = build_engine(
+                    platform, bundle, precision, settings or BuildSettings(),
+                    force=force, must_keep=must_keep, say=say, tick=tick,
+                )  # fmt: skip
+            except (EngineError, BundleError) as error:
+                say(f"{precision}: {error}")
+        for precision, engine in built.items():
+            if (judged := try_engine(platform, bundle, precision, engine, say)) is not None:
+                accepted[precision] = judged
+    return accepted
+
+
+def try_engine(
+    platform: Platform, bundle: Bundle, precision: str, engine: CachedEngine, say: Say
+) -> CachedEngine | None:
+    """Run the golden frames, say what came out; None unless accepted. Raises DeviceLostError."""
+    verdict = engine.sidecar.verdict
+    if verdict is not None and not verdict.accepted:
+        say(f"{precision}: {quarantined(verdict)}")
+        return None
+    try:
+        judged = accept(platform, bundle, precision, engine)
+    except DeviceLostError:
+        raise
+    except EngineError as error:
+        say(f"{precision}: not tried: {error}")
+        return None
+    verdict = judged.sidecar.verdict
+    assert verdict is not None
+    if not verdict.accepted:
+        say(f"{precision}: quarantined: {verdict.reason}")
+        return None
+    say(
+        f"{precision}: accepted: mask IoU at least {verdict.iou:.4f} on "
+        f"{len(bundle.manifest.golden)} golden frames, {verdict.latency_ms:.1f} ms a frame"
+    )
+    return judged
+
+
+def build_engine(
+    platform: Platform,
+    bundle: Bundle,
+    precision: str,
+    settings: BuildSettings,
+    *,
+    force: bool = False,
+    must_keep: bool = False,
+    say: Say = log.info,
+    tick: Tick | None = None,
+) -> CachedEngine:
+    """Build one engine, or take the cached one that is the same; see `build_and_accept`.
+
+    Raises:
+        EngineError: the memory is too small, the build failed, or another process holds the lock.
+        BundleError: there is no such graph, or TensorRT refuses it.
+        StorageError: with `must_keep`, the engine cannot be stored.
+    """
+    here = fingerprint(bundle, precision, platform.trt.__version__, platform.device, settings)
+    with ExitStack() as stack:
+        keep = True
+        try:
+            waiting = f"{precision}: another process builds this engine; waiting for it"
+            stack.enter_context(platform.cache.lock(bundle, precision, lambda: say(waiting)))
+        except OSError as error:
+            _cannot_keep(error, must_keep)
+            keep = False
+        if not force:
+            try:
+                return _cached(platform, bundle, precision, here)
+            except EngineError as error:
+                say(f"{precision}: to be built: {error}")
+        graph = bundle.graph("tensorrt", precision)
+        for issue in known_issues(platform.trt.__version__, precision, graph):
+            say(f"{precision}: known problem {issue.name}: {issue.symptom} ({issue.sources[0]})")
+        _check_memory(settings, len(graph))
+        started = time.monotonic()
+        timing = platform.cache.timing_cache()
+        built = build_in_process(MODULE, graph, settings, timing, tick)
+        seconds = time.monotonic() - started
+        sidecar = Sidecar(
+            fingerprint=here,
+            engine_sha256=hashlib.sha256(built.plan).hexdigest(),
+            built=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            build_seconds=round(seconds, 1),
+        )
+        say(f"{precision}: built in {seconds:.0f} s, {len(built.plan) / 1e6:.1f} MB")
+        if keep:
+            try:
+                platform.cache.store(bundle, precision, built.plan, sidecar)
+                platform.cache.store_timing_cache(built.timing_cache)
+            except OSError as error:
+                _cannot_keep(error, must_keep)
+        return CachedEngine(built.plan, sidecar)
+
+
+def _cached(platform: Platform, bundle: Bundle, precision: str, here: Fingerprint) -> CachedEngine:
+    cached = platform.cache.read(bundle, precision, here)
+    if differences := here.differences(cached.sidecar.fingerprint):
+        raise EngineError(f"the settings differ: {'; '.join(differences)}")
+    return cached
+
+
+def _check_memory(settings: BuildSettings, graph_bytes: int) -> None:
+    free = available_memory_mb()
+    needed = settings.max_memory_mb or (
+        settings.workspace_mb + _BUILDER_MB + 4 * (graph_bytes >> 20)
+    )
+    if free is not None and free < needed:
+        raise EngineError(
+            f"the build may need {needed} MB of memory and {free} MB are free; {ADVICE}"
+        )
+
+
+def _cannot_keep(error: OSError, must_keep: bool) -> None:
+    text = (
+        f"engines cannot be kept in {error.filename or 'the cache'} ({error.strerror or error}); "
+        "set XDG_CACHE_HOME to a folder that can be written"
+    )
+    if must_keep:
+        raise StorageError(text) from error
+    log.warning("%s; the engine is built anew each time", text)
