@@ -89,7 +89,7 @@ def _tensorrt_there(system: System, answer: dict[str, str]) -> Finding:
     number, place = answer["version"], answer["file"]
     package = package_version(system, "python3-libnvinfer").partition("-")[0]
     data = {**answer, "package": package}
-    if l4t_release(system) is not None and "dist-packages" not in place:
+    if l4t_release(system) is not None and not place.startswith("/usr/lib/python3"):
         return Finding(
             "tensorrt",
             Status.WARN,

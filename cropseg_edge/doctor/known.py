@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cropseg_edge.doctor.board import package_version
 from cropseg_edge.doctor.finding import Finding, Status, version
 from cropseg_edge.doctor.system import System
 from cropseg_edge.engines.tensorrt.known_issues import known_issues
 
 Found = Mapping[str, Finding]
 _GITHUB = "https://github.com/"
+DISTRIBUTION = ("/usr/lib/python3", "/opt/ros/")  # where apt puts Python packages
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,14 @@ def _old_jetpack(found: Found, _: System) -> bool:
 
 
 def _numpy_2_with_apt(found: Found, system: System) -> bool:
-    packages = [_get(found, check, "file", "") for check in ("opencv", "ros 2")]
-    from_apt = any("dist-packages" in str(path) or "/opt/ros/" in str(path) for path in packages)
-    broken = "numpy" in str(_get(found, "opencv", "error", "")).lower()
-    old = bool(system.glob("/usr/bin/python3.10"))
-    return version(_get(found, "numpy", "version")) >= (2,) and ((old and from_apt) or broken)
+    """NumPy 2 beside packages of the distribution, whose own NumPy is 1."""
+    if version(_get(found, "numpy", "version")) < (2,):
+        return False
+    if "numpy" in str(_get(found, "opencv", "error", "")).lower():
+        return True
+    built_for = version(package_version(system, "python3-numpy").rpartition(":")[2])
+    files = [str(_get(found, check, "file", "")) for check in ("opencv", "tensorrt", "ros 2")]
+    return () < built_for < (2,) and any(file.startswith(DISTRIBUTION) for file in files)
 
 
 def _wrong_onnxruntime(found: Found, _: System) -> bool:
@@ -106,7 +111,7 @@ PROBLEMS = (
     KnownProblem(
         "numpy 2 with apt packages",
         _numpy_2_with_apt,
-        "rclpy, OpenCV and TensorRT of JetPack 6 were built for NumPy 1 and fail with 2",
+        "rclpy and OpenCV of this distribution were built for NumPy 1 and fail with 2",
         "pip install 'numpy<2' 'opencv-python-headless<4.12'",
         (
             _GITHUB + "ros-perception/vision_opencv/issues/535",

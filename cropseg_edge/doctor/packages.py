@@ -133,6 +133,7 @@ def ros(system: System) -> Finding:
     if lacks:
         found += f"; {' and '.join(lacks)} not sourced"
         if distro:
-            remedy = "colcon build --base-paths ros2_ws/src && . install/setup.bash"
+            # Not `colcon build`: its nodes would start the system's Python, without cropseg_edge.
+            remedy = "python3 -m colcon build --base-paths ros2_ws/src && . install/setup.bash"
             return Finding("ros 2", Status.WARN, found, remedy, data=answer)
     return Finding("ros 2", Status.OK, found, data=answer)

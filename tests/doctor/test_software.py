@@ -14,7 +14,7 @@ from cropseg_edge.doctor.finding import version
 from cropseg_edge.doctor.known import PROBLEMS
 from cropseg_edge.doctor.probe import ONE_NODE
 from tests.cli.conftest import Cropseg, cropseg
-from tests.doctor.conftest import Planted
+from tests.doctor.conftest import Planted, package, plant
 from tests.doctor.test_jetsons import by_name, problems
 
 __all__ = ["cropseg"]
@@ -37,12 +37,12 @@ def test_the_model_that_proves_a_provider_is_one_convolution() -> None:
     assert [node.op_type for node in model.graph.node] == ["Conv"]
 
 
-@pytest.mark.parametrize("package", ["numpy", "opencv", "onnxruntime", "bundle"])
+@pytest.mark.parametrize("name", ["numpy", "opencv", "onnxruntime", "bundle"])
 def test_a_package_that_every_frame_needs_and_is_not_there_is_broken(
-    orin: Planted, package: str
+    orin: Planted, name: str
 ) -> None:
-    orin.with_answer(package, error="ModuleNotFoundError: No module named it")
-    finding = by_name(orin)[package]
+    orin.with_answer(name, error="ModuleNotFoundError: No module named it")
+    finding = by_name(orin)[name]
     assert finding.status is Status.FAIL
     assert "pip" in finding.remedy
     assert broken([finding])
@@ -67,8 +67,7 @@ def test_two_wheels_of_onnxruntime_overwrite_each_other(orin: Planted) -> None:
 def test_numpy_2_beside_packages_of_apt(orin: Planted) -> None:
     assert "numpy 2 with apt packages" not in problems(orin)
     orin.answers["numpy"] = {"version": "2.2.6", "file": "/venv/numpy/__init__.py"}
-    (orin.root / "usr/bin").mkdir()
-    (orin.root / "usr/bin/python3.10").touch()
+    plant(orin.root, {"/var/lib/dpkg/status": package("python3-numpy", "1:1.21.5-1ubuntu22.04.1")})
     assert "'numpy<2'" in problems(orin)["numpy 2 with apt packages"].remedy
 
 
