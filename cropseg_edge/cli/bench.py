@@ -1,9 +1,14 @@
 """`cropseg bench`: how long each stage takes on this machine, and which deadlines it keeps."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
+
+from cropseg_edge.cli.options import engine_option, precision_option
+
+if TYPE_CHECKING:
+    from cropseg_edge.engines.choice import EngineChoice
 
 _PATH = click.Path(path_type=Path)
 
@@ -11,18 +16,8 @@ _PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("bundle", required=False, type=_PATH)
 @click.option("--source", help="Whose frames to segment.  [default: the simulator, 640x480]")
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "tensorrt", "onnxruntime"]),
-    default="auto",
-    show_default=True,
-    help="auto takes an accepted TensorRT engine where there is one.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "int8"]),
-    help="Default: the engine's own choice.",
-)
+@engine_option
+@precision_option
 @click.option(
     "--rate",
     type=click.FloatRange(0, 1000, min_open=True),
@@ -40,7 +35,7 @@ _PATH = click.Path(path_type=Path)
 def bench(
     bundle: Path | None,
     source: str | None,
-    engine: str,
+    engine: "EngineChoice",
     precision: str | None,
     rate: float | None,
     frames: int,
@@ -74,9 +69,10 @@ def bench(
 
     from cropseg_edge.benchmark import SOURCE, benchmark, load_frames, table
     from cropseg_edge.files import write_atomically
+    from cropseg_edge.segmenter import Segmenter
 
     held, described = load_frames(source or SOURCE)
-    with _segmenter(bundle, engine, precision, threads) as segmenter:
+    with Segmenter(bundle, threads=threads, engine=engine, precision=precision) as segmenter:
         document = benchmark(
             segmenter, held, rate_hz=rate, count=frames, seconds=seconds, warm_up=warm_up
         )
@@ -85,15 +81,6 @@ def bench(
     click.echo(table(document))
     if json_file is not None:
         write_atomically(json_file, json.dumps(document, indent=2).encode() + b"\n")
-
-
-def _segmenter(bundle: Path | None, engine: str, precision: str | None, threads: int | None) -> Any:
-    from cropseg_edge.errors import ConfigError
-    from cropseg_edge.segmenter import Segmenter
-
-    if engine == "tensorrt":
-        raise ConfigError("this version has no TensorRT engine; use onnxruntime")
-    return Segmenter(bundle, threads=threads, precision=precision)
 
 
 def _compare(first: Path, second: Path) -> None:

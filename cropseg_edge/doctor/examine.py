@@ -1,8 +1,6 @@
 """All checks in order: a machine goes in, findings come out, whatever happens in a check."""
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from cropseg_edge.doctor import board, cameras, gpu, packages, power, storage
 from cropseg_edge.doctor.finding import Finding, Status
@@ -12,16 +10,6 @@ from cropseg_edge.doctor.system import System
 Check = Callable[[System], Finding | list[Finding]]
 
 
-def cache_folder(system: System) -> Path:
-    """Where built engines are kept."""
-    home = system.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "cropseg"
-
-
-def _disk(system: System) -> Finding:
-    return storage.disk(system, cache_folder(system))
-
-
 CHECKS: dict[str, Check] = {
     "board": board.board,
     "jetpack": board.jetpack,
@@ -29,7 +17,6 @@ CHECKS: dict[str, Check] = {
     "clocks": power.clocks,
     "thermal": power.thermal,
     "memory": storage.memory,
-    "disk": _disk,
     "python": packages.python,
     "numpy": packages.numpy,
     "opencv": packages.opencv,
@@ -39,6 +26,7 @@ CHECKS: dict[str, Check] = {
     "cuda": gpu.cuda,
     "tensorrt": gpu.tensorrt,
     "pycuda": gpu.pycuda,
+    "engines": storage.engines,
     "ros 2": packages.ros,
     "cameras": cameras.cameras,
 }

@@ -181,9 +181,45 @@ def bundle() -> Answer:
     }
 
 
+def engines() -> Answer:
+    """Which engines of the shipped bundle this machine has, and how their trials ended."""
+    from cropseg_edge.bundle import read_bundle
+    from cropseg_edge.engines.tensorrt.cache import default_cache
+    from cropseg_edge.errors import EngineError
+
+    checked, cache = read_bundle(), default_cache()
+    found = {}
+    for precision in checked.manifest.precisions("tensorrt"):
+        try:
+            sidecar = cache.sidecar(checked, precision)
+        except EngineError:
+            continue
+        verdict = sidecar.verdict
+        if verdict is None:
+            found[precision] = "not tried"
+        elif verdict.accepted:
+            found[precision] = f"accepted, {verdict.latency_ms:.1f} ms a frame"
+        else:
+            found[precision] = f"quarantined ({verdict.reason})"
+        found[precision] += f", TensorRT {sidecar.fingerprint.tensorrt}"
+    return {"folder": str(cache.folder) if cache.folder else "", "engines": found}
+
+
 PROBES: dict[str, Callable[..., Answer]] = {
     probe.__name__: probe
-    for probe in (numpy, opencv, onnxruntime, provider, tensorrt, pycuda, cuda, ros, fade, bundle)
+    for probe in (
+        numpy,
+        opencv,
+        onnxruntime,
+        provider,
+        tensorrt,
+        pycuda,
+        cuda,
+        ros,
+        fade,
+        bundle,
+        engines,
+    )
 }
 
 

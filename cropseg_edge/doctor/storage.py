@@ -49,17 +49,37 @@ def _disk_swap_mb(system: System) -> int:
     return sum(int(size) for size in sizes if size.isdecimal()) // 1024
 
 
-def disk(system: System, folder: Path) -> Finding:
-    """Room in the folder where built engines are kept."""
-    free = system.free_bytes(folder)
+def engines(system: System) -> list[Finding]:
+    """Room in the folder where built engines are kept, and the engines that are there."""
+    answer = system.probe("engines")
+    if "error" in answer:
+        return [Finding("engines", Status.WARN, answer["error"], "see `bundle`", data=answer)]
+    found = [_disk(system, answer["folder"])]
+    built = answer["engines"]
+    if built:
+        text = "; ".join(f"{precision} {state}" for precision, state in built.items())
+        usable = any(state.startswith("accepted") for state in built.values())
+        status, remedy = (Status.OK, "") if usable else (Status.WARN, "cropseg build --force")
+        return [*found, Finding("engines", status, text, remedy, data=answer)]
+    status = Status.WARN if _builds(system) else Status.ABSENT
+    remedy = "cropseg build" if _builds(system) else ""
+    text = "none of the shipped bundle yet; ONNX Runtime on the CPU does the work"
+    return [*found, Finding("engines", status, text, remedy, data=answer)]
+
+
+def _disk(system: System, folder: str) -> Finding:
+    if not folder:
+        remedy = "export XDG_CACHE_HOME=/a/folder/that/can/be/written"
+        return Finding("disk", Status.WARN, "no home: engines cannot be kept", remedy)
+    free = system.free_bytes(Path(folder))
     if free is None:
         return Finding("disk", Status.WARN, f"{folder}: cannot be looked at", f"ls -ld {folder}")
     megabytes = free // 1_000_000
-    data = {"folder": str(folder), "free_mb": megabytes}
-    found = f"{megabytes / 1000:.1f} GB free for the engine cache {folder}"
+    data = {"folder": folder, "free_mb": megabytes}
+    found = f"{megabytes / 1000:.1f} GB free for engines in {folder}"
     if megabytes < CACHE_MB:
         remedy = (
-            f"an engine and its timing cache take up to {CACHE_MB} MB: free some, or "
+            f"engines and their timing cache take up to {CACHE_MB} MB: free some, or "
             "export XDG_CACHE_HOME=/another/disk"
         )
         return Finding("disk", Status.WARN, found, remedy, data=data)

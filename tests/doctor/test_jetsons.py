@@ -130,6 +130,27 @@ def test_gridsample_matters_only_to_a_bundle_that_has_it(thor: Planted) -> None:
     assert problems(thor)["gridsample"].status is Status.WARN
 
 
+@pytest.mark.parametrize(
+    ("built", "remedy"),
+    [({}, "cropseg build"), ({"fp16": "quarantined (IoU 0.4)"}, "cropseg build --force")],
+)
+def test_a_jetson_without_an_accepted_engine(
+    orin: Planted, built: dict[str, str], remedy: str
+) -> None:
+    orin.with_answer("engines", folder="/cache", engines=built)
+    finding = by_name(orin)["engines"]
+    assert finding.status is Status.WARN
+    assert finding.remedy == remedy
+
+
+def test_a_disk_that_is_full(orin: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert by_name(orin)["disk"].status is Status.OK
+    monkeypatch.setattr(Planted, "free_bytes", lambda *_: 90_000_000)
+    finding = by_name(orin)["disk"]
+    assert finding.status is Status.WARN
+    assert "XDG_CACHE_HOME" in finding.remedy
+
+
 def test_pycuda_missing_comes_with_its_build(orin: Planted) -> None:
     orin.with_answer("pycuda", error="ModuleNotFoundError: No module named 'pycuda'")
     finding = by_name(orin)["pycuda"]
