@@ -1,0 +1,1 @@
+"""pycuda, played by the CPU."""
