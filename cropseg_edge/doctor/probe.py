@@ -188,11 +188,13 @@ def engines() -> Answer:
     from cropseg_edge.errors import EngineError
 
     checked, cache = read_bundle(), default_cache()
-    found = {}
-    for precision in checked.manifest.precisions("tensorrt"):
+    found: dict[str, str] = {}
+    for precision in checked.manifest.precisions("tensorrt") if cache.folder else ():
         try:
             sidecar = cache.sidecar(checked, precision)
-        except EngineError:
+        except EngineError as error:
+            if "not built" not in str(error):
+                found[precision] = f"cannot be used: {error}"
             continue
         verdict = sidecar.verdict
         if verdict is None:
