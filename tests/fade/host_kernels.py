@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cropseg_edge.bundle import InputSpec
 from cropseg_edge.fade.cuda import CudaFade, DeviceInputs, StageStatus
 from cropseg_edge.fade.cuda.kernels import PARAMETERS, DType, Layout
 from cropseg_edge.fade.stage import Affine, Decoded
+from cropseg_edge.letterbox import Fit
 
 SOURCE = Path(__file__).parents[2] / "cropseg_edge" / "fade" / "cuda" / "fade.cu"
 _C_TYPES = {
@@ -137,6 +139,13 @@ class HostFade:
         )  # fmt: skip
         finite = StageStatus.NON_FINITE not in self.status
         return Decoded(labels.checked(), confidence.checked(), finite)
+
+    def preprocess(self, image: Array, spec: InputSpec, fit: Fit, dtype: DType) -> Array:
+        """`dtype` [3, H, W]."""
+        out = _Guarded(np.zeros((3, spec.height, spec.width), dtype))
+        source = aligned(image)
+        self.fade.preprocess(source.ctypes.data, *image.shape[:2], spec, fit, out.address, dtype)
+        return out.checked()
 
     def _inputs(self, tensors: list[Array], layout: Layout) -> DeviceInputs:
         layouts: list[Layout] = [layout, "nchw", "nchw", layout, "nchw"]

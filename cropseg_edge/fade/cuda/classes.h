@@ -22,12 +22,11 @@ CODE Pixel pixel_of(Block block, int thread, int height, int width) {
     return {y, x, y < height && x < width};
 }
 
-// One pixel's window: its weights, zero beyond the map's border; which rows and columns of the
-// window lie on the map, and where its top left value is in a plane.
+// One pixel's window: its weights, and where its rows and columns lie in a plane. Beyond the border
+// the weight is zero and the place that of the border, whose value is in the window anyway.
 struct PixelWindow {
     float weights[TAPS], gate;
-    bool rows[SIDE], columns[SIDE];
-    int corner;
+    int rows[SIDE], columns[SIDE];
 };
 
 template <class T>
@@ -36,11 +35,17 @@ CODE PixelWindow window_of(const Inputs<T>& in, const Pixel& pixel) {
     const int u = pixel.y / 2, v = pixel.x / 2;
     pixel_weights(in, pixel.y, pixel.x, window.weights);
     window.gate = cell_gate(in, u, v);
-    window.corner = (u - REACH) * in.width + v - REACH;
 #pragma unroll
     for (int i = 0; i < SIDE; ++i) {
-        window.rows[i] = u + i >= REACH && u + i < in.height + REACH;
-        window.columns[i] = v + i >= REACH && v + i < in.width + REACH;
+        const int y = u + i - REACH, x = v + i - REACH;
+        const bool row = y >= 0 && y < in.height, column = x >= 0 && x < in.width;
+        window.rows[i] = (row ? y : y < 0 ? 0 : in.height - 1) * in.width;
+        window.columns[i] = column ? x : x < 0 ? 0 : in.width - 1;
+#pragma unroll
+        for (int j = 0; j < SIDE; ++j) {
+            window.weights[i * SIDE + j] *= row ? 1.0f : 0.0f;
+            window.weights[j * SIDE + i] *= column ? 1.0f : 0.0f;
+        }
     }
     return window;
 }
@@ -55,18 +60,13 @@ template <class T>
 CODE float score(const Inputs<T>& in, const Pixel& pixel, const PixelWindow& window, int c,
                  int& faults) {
     const long long plane = (long long)in.height * in.width;
-    const T* map = in.logits + c * plane + window.corner;
+    const T* map = in.logits + c * plane;
     float sum = 0.0f;
 #pragma unroll
-    for (int r = 0; r < SIDE; ++r) {
-        const T* row = map + (long long)r * in.width;
-#pragma unroll
-        for (int s = 0; s < SIDE; ++s) {
-            const float value =
-                window.rows[r] && window.columns[s] ? to_float(row[s]) : 0.0f;
-            if (r == REACH && s == REACH) faults |= saturated(value);
-            sum += window.weights[r * SIDE + s] * value;
-        }
+    for (int k = 0; k < TAPS; ++k) {
+        const float value = to_float(map[window.rows[k / SIDE] + window.columns[k % SIDE]]);
+        if (k == TAPS / 2) faults |= saturated(value);
+        sum += window.weights[k] * value;
     }
     if (!in.guide) return sum;
     const long long at = (long long)pixel.y * 2 * in.width + pixel.x;
@@ -118,13 +118,16 @@ CODE void class_labels(Block block, const Inputs<T>& in, unsigned char* labels,
         const Pixel pixel = pixel_of(block, thread, 2 * in.height, 2 * in.width);
         if (!pixel.inside) return;
         const PixelWindow window = window_of(in, pixel);
+        float zero = 0.0f, best = LOWEST, others = 0.0f, poison = 0.0f;
         int faults = 0, label = 1;
-        const float zero = score(in, pixel, window, 0, faults);
-        float best = LOWEST, others = 0.0f, poison = zero * 0.0f;
 #pragma unroll 1
-        for (int c = 1; c < in.channels; ++c) {
+        for (int c = 0; c < in.channels; ++c) {
             const float value = score(in, pixel, window, c, faults), before = best;
             poison += value * 0.0f;
+            if (c == 0) {
+                zero = value;
+                continue;
+            }
             label = value > best ? c : label;
             best = value > best ? value : best;
             others = others * power_of_2((before - best) * LOG2_E) + power_of_2((value - best) * LOG2_E);

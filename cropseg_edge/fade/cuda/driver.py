@@ -1,5 +1,6 @@
 """Kernels for the current GPU, loaded and launched through pycuda."""
 
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,27 +14,22 @@ BINARIES = Path(__file__).with_name("binaries")
 def choose_binary(capability: tuple[int, int], folder: Path = BINARIES) -> Path:
     """The file for a device of this compute capability: its own machine code, else PTX.
 
-    Machine code runs on devices of the same major and the same or a later minor number; PTX is
-    compiled by the driver when it is loaded, for any later device.
+    PTX is compiled by the driver when it is loaded, for any later device. Machine code of another
+    minor number is not tried: it is not portable to or from a Jetson.
 
     Raises:
         EngineError: there is none.
     """
-    major, minor = capability
-    codes: dict[int, Path] = {}
-    for path in folder.glob("sm_*.cubin"):
-        number = int(path.stem.removeprefix("sm_"))
-        if number // 10 == major and number % 10 <= minor:
-            codes[number] = path
-    if codes:
-        return codes[max(codes)]
-    for path in sorted(folder.glob("compute_*.ptx")):
-        if int(path.stem.removeprefix("compute_")) <= 10 * major + minor:
-            return path
-    shipped = sorted(path.stem for path in folder.glob("*_*.*"))
+    number = 10 * capability[0] + capability[1]
+    shipped = {path.stem: path for path in folder.glob("*_*.gz")}
+    names = [f"sm_{number}", *(f"compute_{older}" for older in range(number, 0, -1))]
+    for name in names:
+        if name in shipped:
+            return shipped[name]
     raise EngineError(
-        f"no FADE kernels for this GPU: it has compute capability {major}.{minor}, shipped are "
-        f"{shipped}; build them with `python -m cropseg_edge.fade.cuda.compile sm_{major}{minor}`"
+        f"no FADE kernels for this GPU: its compute capability is {number / 10}, shipped are "
+        f"{sorted(shipped)}; where there is nvcc, build them with "
+        f"`python -m cropseg_edge.fade.cuda.compile sm_{number}`"
     )
 
 
@@ -63,12 +59,12 @@ class PycudaLauncher:
         path = choose_binary(device.compute_capability())
         self.multiprocessors: int = device.get_attribute(cuda.device_attribute.MULTIPROCESSOR_COUNT)
         try:
-            self._module: Any = cuda.module_from_buffer(path.read_bytes())
+            self._module: Any = cuda.module_from_buffer(gzip.decompress(path.read_bytes()))
             self._functions = {
                 name: self._module.get_function(name).prepare(codes)
                 for name, codes in PARAMETERS.items()
             }
-        except (cuda.Error, OSError) as error:
+        except (cuda.Error, OSError, EOFError) as error:
             version = cuda.get_driver_version()  # 12060 is CUDA 12.6
             raise EngineError(
                 f"the driver of CUDA {version // 1000}.{version % 1000 // 10} refuses the FADE "

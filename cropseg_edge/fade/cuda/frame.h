@@ -117,30 +117,6 @@ struct Picture {
     int inner_height, inner_width, top, left, out_height, out_width, reverse;
 };
 
-// The source pixels that make one output pixel along one axis, and their weights, which add up to
-// `whole`: two neighbours (bilinear), or all that the output pixel covers (area). Integers, exact.
-struct Axis {
-    int first, count, whole, begin, size, area;
-};
-
-CODE Axis axis_of(int i, int size, int to, int area) {
-    if (area) {
-        const int begin = i * size, end = begin + size, first = begin / to;
-        return {first, (end + to - 1) / to - first, size, begin, to, 1};
-    }
-    const int at = (2 * i + 1) * size - to, step = 2 * to;  // position in units of 1 / step
-    if (at <= 0) return {0, 1, 1, 0, 1, 0};
-    const int first = at / step, part = at % step;
-    if (first >= size - 1) return {size - 1, 1, 1, 0, 1, 0};
-    return {first, part ? 2 : 1, step, part, step, 0};
-}
-
-CODE int axis_weight(const Axis& axis, int k) {
-    if (!axis.area) return k ? axis.begin : axis.whole - axis.begin;
-    const int low = (axis.first + k) * axis.size, end = axis.begin + axis.whole;
-    return (low + axis.size < end ? low + axis.size : end) - (low > axis.begin ? low : axis.begin);
-}
-
 // One channel of the picture halved `halvings` times: the rounded mean of a block.
 CODE int halved(const Picture& in, int y, int x, int channel) {
     const int side = 1 << in.halvings;
@@ -153,6 +129,50 @@ CODE int halved(const Picture& in, int y, int x, int channel) {
     return sum >> (2 * in.halvings);
 }
 
+// Two neighbours that an output pixel lies between, and the weight of the second in 1/2048.
+struct Neighbours {
+    int first, second, weight;
+};
+
+CODE Neighbours neighbours(int i, int size, int to) {
+    const int at = (2 * i + 1) * size - to, step = 2 * to;  // position in units of 1 / step
+    if (at <= 0) return {0, 0, 0};
+    const int first = at / step;
+    if (first >= size - 1) return {size - 1, size - 1, 0};
+    return {first, first + 1, (at % step * 2048 + to) / step};
+}
+
+// Bilinear with half-pixel centres, in the integers that OpenCV computes with.
+CODE int bilinear(const Picture& in, Neighbours y, Neighbours x, int channel) {
+    int levels[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+        const int row = i ? y.second : y.first;
+        levels[i] = ((2048 - x.weight) * halved(in, row, x.first, channel) +
+                     x.weight * halved(in, row, x.second, channel)) >> 4;
+    }
+    return (((2048 - y.weight) * levels[0] >> 16) + (y.weight * levels[1] >> 16) + 2) >> 2;
+}
+
+// How much of source pixel k lies in output pixel i, in units of 1 / to.
+CODE int overlap(int k, int i, int size, int to) {
+    const int low = k * to > i * size ? k * to : i * size;
+    const int high = (k + 1) * to < (i + 1) * size ? (k + 1) * to : (i + 1) * size;
+    return high - low;
+}
+
+// The mean of what an output pixel covers of the halved picture, height x width.
+CODE int area_mean(const Picture& in, int y, int x, int height, int width, int channel) {
+    float sum = 0.0f;
+#pragma unroll 1
+    for (int i = y * height / in.inner_height; i * in.inner_height < (y + 1) * height; ++i)
+#pragma unroll 1
+        for (int j = x * width / in.inner_width; j * in.inner_width < (x + 1) * width; ++j)
+            sum += (float)overlap(i, y, height, in.inner_height) *
+                   (float)overlap(j, x, width, in.inner_width) * halved(in, i, j, channel);
+    return (int)(sum / ((float)height * (float)width) + 0.5f);
+}
+
 // Normalised planes [3][out_height][out_width]; zero, the mean colour, around the picture.
 template <class T>
 CODE void letterbox(Block block, const Picture& in, const float (&scale)[3],
@@ -163,28 +183,19 @@ CODE void letterbox(Block block, const Picture& in, const float (&scale)[3],
         const Pixel pixel = pixel_of(block, thread, in.out_height, in.out_width);
         if (!pixel.inside) return;
         const int y = pixel.y - in.top, x = pixel.x - in.left;
+        const int height = in.height >> in.halvings, width = in.width >> in.halvings;
         const bool picture = y >= 0 && y < in.inner_height && x >= 0 && x < in.inner_width;
-        float sums[3] = {};
-        Axis rows{}, columns{};
-        if (picture) {
-            rows = axis_of(y, in.height >> in.halvings, in.inner_height, in.area);
-            columns = axis_of(x, in.width >> in.halvings, in.inner_width, in.area);
-        }
-#pragma unroll 1
-        for (int i = 0; i < rows.count; ++i)
-#pragma unroll 1
-            for (int j = 0; j < columns.count; ++j) {
-                const float weight = (float)axis_weight(rows, i) * (float)axis_weight(columns, j);
-#pragma unroll
-                for (int c = 0; c < 3; ++c)
-                    sums[c] += weight * halved(in, rows.first + i, columns.first + j, c);
-            }
-        const float whole = (float)rows.whole * (float)columns.whole;
+        const Neighbours rows = neighbours(y, height, in.inner_height);
+        const Neighbours columns = neighbours(x, width, in.inner_width);
 #pragma unroll
         for (int plane = 0; plane < 3; ++plane) {
-            const float sum = in.reverse ? sums[2 - plane] : sums[plane];
-            const float level = (float)(int)(sum / whole + 0.5f);
-            const float value = picture ? product(level, scale[plane]) + offset[plane] : 0.0f;
+            const int channel = in.reverse ? 2 - plane : plane;
+            float value = 0.0f;
+            if (picture) {
+                const int level = in.area ? area_mean(in, y, x, height, width, channel)
+                                          : bilinear(in, rows, columns, channel);
+                value = product((float)level, scale[plane]) + offset[plane];
+            }
             store(out + ((long long)plane * in.out_height + pixel.y) * in.out_width + pixel.x, value);
         }
     });

@@ -46,8 +46,8 @@ def tiles(tile: tuple[int, int], height: int, width: int) -> tuple[int, int]:
 
 
 def channels_per_block(tiles: int, channels: int, multiprocessors: int) -> int:
-    """All channels where the tiles alone fill the GPU four blocks deep, fewer where they do not."""
-    splits = min(math.ceil(4 * multiprocessors / tiles), math.ceil(channels / _LEAST_CHANNELS))
+    """All channels where the tiles alone fill the GPU eight blocks deep, else fewer."""
+    splits = min(math.ceil(8 * multiprocessors / tiles), math.ceil(channels / _LEAST_CHANNELS))
     return 8 * math.ceil(channels / splits / 8)
 
 
