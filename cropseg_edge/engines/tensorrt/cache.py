@@ -54,7 +54,7 @@ class EngineCache:
         same = sidecar.fingerprint.model_copy(update={"settings": here.settings})
         if differences := here.differences(same):
             raise EngineError(f"it was built for something else: {'; '.join(differences)}")
-        plan = self._read_file(self._path(bundle, precision, ".engine"))
+        plan = self._read(_name(bundle, precision, ".engine"))
         if hashlib.sha256(plan).hexdigest() != sidecar.engine_sha256:
             raise EngineError(
                 f"its file is damaged ({len(plan)} bytes whose hash is not the sidecar's)"
@@ -63,7 +63,7 @@ class EngineCache:
 
     def sidecar(self, bundle: Bundle, precision: str) -> Sidecar:
         """What the sidecar says. Raises EngineError: there is none, or it cannot be trusted."""
-        return Sidecar.parse(self._read_file(self._path(bundle, precision, ".json")))
+        return Sidecar.parse(self._read(_name(bundle, precision, ".json")))
 
     def store(self, bundle: Bundle, precision: str, plan: bytes, sidecar: Sidecar) -> None:
         """Keep an engine; whatever the moment a process dies, no half of it is ever accepted.
@@ -71,7 +71,7 @@ class EngineCache:
         Raises:
             OSError: the folder cannot be made or written, or the disk is full.
         """
-        path = self._path(bundle, precision, ".engine")
+        path = self._folder() / _name(bundle, precision, ".engine")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The old sidecar goes first: between the two writes there is an engine without one.
         path.with_suffix(".json").unlink(missing_ok=True)
@@ -80,14 +80,14 @@ class EngineCache:
 
     def update(self, bundle: Bundle, precision: str, sidecar: Sidecar) -> None:
         """Write the sidecar alone. Raises OSError."""
-        path = self._path(bundle, precision, ".json")
+        path = self._folder() / _name(bundle, precision, ".json")
         write_atomically(path, sidecar.model_dump_json(indent=2).encode() + b"\n")
 
     def timing_cache(self) -> bytes:
         """What earlier builds measured; empty where nothing can be read."""
         try:
-            return self._read_file(self._folder() / "timing.cache")
-        except (EngineError, OSError):
+            return self._read("timing.cache")
+        except EngineError:
             return b""
 
     def store_timing_cache(self, data: bytes) -> None:
@@ -112,7 +112,7 @@ class EngineCache:
             EngineError: it still held it after the timeout.
             OSError: the folder cannot be written, so that nothing can be shared anyway.
         """
-        path = self._path(bundle, precision, ".lock")
+        path = self._folder() / _name(bundle, precision, ".lock")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         give_up = time.monotonic() + timeout_s
         with path.open("a") as file:
@@ -133,12 +133,9 @@ class EngineCache:
             raise FileNotFoundError("there is no folder for engines: set HOME or XDG_CACHE_HOME")
         return self.folder
 
-    def _path(self, bundle: Bundle, precision: str, suffix: str) -> Path:
-        name = f"{bundle.manifest.name}-{bundle.sha256[:16]}-{precision}"
-        return self._folder() / (name + suffix)
-
-    def _read_file(self, path: Path) -> bytes:
+    def _read(self, name: str) -> bytes:
         try:
+            path = self._folder() / name
             folder = path.parent.stat()
             if folder.st_mode & stat.S_IWOTH or folder.st_uid not in (0, os.getuid()):
                 raise EngineError(
@@ -151,7 +148,7 @@ class EngineCache:
         except FileNotFoundError:
             raise EngineError("it is not built yet") from None
         except OSError as error:
-            raise EngineError(f"{path.name} cannot be read: {error.strerror or error}") from error
+            raise EngineError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
 def default_cache() -> EngineCache:
@@ -162,6 +159,10 @@ def default_cache() -> EngineCache:
     except RuntimeError:  # no home
         return EngineCache(None)
     return EngineCache(folder / "cropseg" / "engines")
+
+
+def _name(bundle: Bundle, precision: str, suffix: str) -> str:
+    return f"{bundle.manifest.name}-{bundle.sha256[:16]}-{precision}{suffix}"
 
 
 def _try_lock(descriptor: int) -> bool:

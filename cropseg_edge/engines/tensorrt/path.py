@@ -4,6 +4,7 @@ None of it has run on hardware yet. The tests run it with a TensorRT and a pycud
 by the CPU, and with the real kernels compiled for it.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from cropseg_edge.errors import DeviceLostError, EngineError
 from cropseg_edge.fade.cuda import CudaFade, DeviceInputs, StageStatus
 from cropseg_edge.letterbox import Letterbox
 
+log = logging.getLogger("cropseg_edge.engines.tensorrt")
 STAGES = ("preprocess", "engine", "fade", "decode")
 
 
@@ -117,9 +119,12 @@ class TensorRtPath:
         if self._closed:
             return
         self._closed = True
-        with self._current():
-            self._frees.close()
-            self._stream = self._events = None
+        try:
+            with self._current():
+                self._frees.close()
+                self._stream = self._events = None
+        except DeviceLostError as error:  # what a lost GPU holds goes with the process
+            log.warning("closing the %s engine: %s", self.engine.precision, error)
 
     def _put(self, image: NDArray[np.uint8]) -> None:
         self._picture.reserve(image.size)

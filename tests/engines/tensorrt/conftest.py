@@ -1,7 +1,8 @@
 """A robot played by the CPU: TensorRT by ONNX Runtime, pycuda by NumPy, the kernels by C++."""
 
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,20 @@ def bundle(tiny_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return with_tensorrt_graphs(read_bundle(tiny_bundle_path), path, ("fp16", "int8"))
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a built cache is kept for the tests after the first."""
+    return tmp_path_factory.mktemp("kept")
+
+
 class Robot:
     """What a test may do to the played machine."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, cache: Path, log: Path) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, kept: Path) -> None:
         self._monkeypatch = monkeypatch
-        self.cache = cache
-        self._log = log
+        self.cache = folder / "cache" / "cropseg" / "engines"
+        self._log = folder / "tensorrt.log"
+        self._kept = kept
 
     def builds(self, script: str) -> None:
         """Script of builds by precision, such as "fp16=killed"."""
@@ -69,13 +77,22 @@ class Robot:
         text = self._log.read_text() if self._log.exists() else ""
         return sum(logged.split()[0] == line for logged in text.splitlines())
 
+    def remember(self, build: Callable[[], object]) -> None:
+        """Call `build` the first time in a session, and copy what it left in the cache later."""
+        kept = self._kept / "engines"
+        if kept.exists():
+            shutil.copytree(kept, self.cache)
+        else:
+            build()
+            shutil.copytree(self.cache, kept)
+
     def platform(self) -> Platform:
         """The machine as the code finds it."""
         return load_platform()
 
 
 @pytest.fixture
-def robot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Robot]:
+def robot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: Path) -> Iterator[Robot]:
     """A Jetson Orin with TensorRT 10.3, an empty cache, and plenty of memory."""
     for name in ("tensorrt", "pycuda", "pycuda.driver"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -88,9 +105,7 @@ def robot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Robot]:
     monkeypatch.setattr("cropseg_edge.fade.cuda.driver.PycudaLauncher", HostLauncher)
     monkeypatch.setattr("cropseg_edge.engines.tensorrt.build.available_memory_mb", lambda: 6000)
     load_platform()
-    robot = Robot(
-        monkeypatch, tmp_path / "cache" / "cropseg" / "engines", tmp_path / "tensorrt.log"
-    )
+    robot = Robot(monkeypatch, tmp_path, kept)
     robot.gpu.reset()
     yield robot
     for name in ("tensorrt", "pycuda", "pycuda.driver"):

@@ -21,7 +21,7 @@ def frame(image: np.ndarray) -> Frame:
 
 @pytest.fixture
 def segmenter(robot: Robot, bundle: Bundle) -> Segmenter:
-    build_and_accept(robot.platform(), bundle, ["fp16"])
+    robot.remember(lambda: build_and_accept(robot.platform(), bundle, ["fp16"]))
     return Segmenter(bundle, engine="tensorrt")
 
 
@@ -31,7 +31,7 @@ def test_masks_are_those_of_the_cpu(
     robot: Robot, bundle: Bundle, integrated: bool, size: tuple[int, int], picture: np.ndarray
 ) -> None:
     robot.gpu.integrated = integrated
-    build_and_accept(robot.platform(), bundle, ["fp16"])
+    robot.remember(lambda: build_and_accept(robot.platform(), bundle, ["fp16"]))
     rows, columns = (
         np.arange(side) * old // side for side, old in zip(size, (60, 90), strict=True)
     )
@@ -95,7 +95,7 @@ def test_it_may_be_used_and_closed_in_another_thread(
 def test_what_goes_wrong_in_a_frame_protects_everything(
     robot: Robot, bundle: Bundle, picture: np.ndarray, script: str, reason: str
 ) -> None:
-    build_and_accept(robot.platform(), bundle, ["fp16"])
+    robot.remember(lambda: build_and_accept(robot.platform(), bundle, ["fp16"]))
     robot.runs(f"fp16={script}")
     with Segmenter(bundle, engine="tensorrt") as segmenter:
         mask = segmenter.segment(frame(picture))
@@ -126,7 +126,7 @@ def _zero_outputs(path: object) -> None:
 def test_a_gpu_that_is_lost_says_that_a_new_process_is_needed(
     robot: Robot, bundle: Bundle, picture: np.ndarray
 ) -> None:
-    build_and_accept(robot.platform(), bundle, ["fp16"])
+    robot.remember(lambda: build_and_accept(robot.platform(), bundle, ["fp16"]))
     robot.runs("fp16=lost")
     segmenter = Segmenter(bundle, engine="tensorrt")
     mask = segmenter.segment(frame(picture))
@@ -144,7 +144,7 @@ def test_without_a_cuda_graph_it_says_so_and_runs(
 
 
 def test_an_engine_with_other_tensors_is_refused(robot: Robot, bundle: Bundle) -> None:
-    build_and_accept(robot.platform(), bundle, ["fp16"])
+    robot.remember(lambda: build_and_accept(robot.platform(), bundle, ["fp16"]))
     robot.runs("fp16=int64")
     with pytest.raises(EngineError, match=r"image is DataType.INT64, expected FLOAT or HALF"):
         Segmenter(bundle, engine="tensorrt")

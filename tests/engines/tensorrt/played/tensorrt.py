@@ -131,7 +131,7 @@ class Runtime:
         _note("load")
         if not plan.startswith(MAGIC):
             os.kill(os.getpid(), signal.SIGSEGV)
-        if _script("FAKE_TENSORRT_RUN", plan) == "memory at load":
+        if _script("FAKE_TENSORRT_RUN", plan) == "unloadable":
             self._logger.log(ILogger.ERROR, "out of memory")
             return None
         return _Engine(plan[len(MAGIC) :], self._logger)
