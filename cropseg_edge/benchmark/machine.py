@@ -1,5 +1,6 @@
 """On what was measured: the board, its software, and the state that decides its speed."""
 
+import os
 from typing import Any
 
 from cropseg_edge.doctor import board, power
@@ -14,6 +15,7 @@ def machine(system: System) -> dict[str, Any]:
         "board": board.board(system).data["model"],
         "jetpack": jetpack.data.get("jetpack"),
         "l4t": jetpack.data.get("l4t"),
+        "cpus": len(os.sched_getaffinity(0)),
         "power_mode": mode.data["mode"] or None,
     }
 

@@ -80,6 +80,7 @@ def benchmark(
         "measured": measured,
         "watts": sensors.watts(),
         "resident_mb_max": sensors.resident_mb(),
+        "available_mb_min": sensors.available_mb(),
         "cpu_cores": round(cpu_s / pace.seconds, 2) if pace.seconds else None,
         "machine": machine(system),
         "before": before,

@@ -17,7 +17,8 @@ class Sensors:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sensors", daemon=True)
         self._watts: dict[str, list[float]] = {}
-        self._resident_mb: list[float] = []
+        self._resident_mb: list[int] = []
+        self._available_mb: list[int] = []
 
     def __enter__(self) -> "Sensors":
         self._thread.start()
@@ -39,17 +40,24 @@ class Sensors:
             for rail, values in self._watts.items()
         }
 
-    def resident_mb(self) -> float | None:
-        """The most memory that the process had; None where Linux does not tell."""
+    def resident_mb(self) -> int | None:
+        """The most memory that the process had, a GPU's not counted; None if Linux keeps it."""
         return max(self._resident_mb, default=None)
+
+    def available_mb(self) -> int | None:
+        """The least memory that the computer had left; None where Linux does not tell."""
+        return min(self._available_mb, default=None)
 
     def read(self) -> None:
         """Take one sample."""
         for rail, value in watts(self._system).items():
             self._watts.setdefault(rail, []).append(value)
-        for line in (self._system.read("/proc/self/status") or "").splitlines():
-            if line.startswith("VmRSS:"):
-                self._resident_mb.append(int(line.split()[1]) // 1024)
+        self._resident_mb += self._megabytes("/proc/self/status", "VmRSS:")
+        self._available_mb += self._megabytes("/proc/meminfo", "MemAvailable:")
+
+    def _megabytes(self, path: str, key: str) -> list[int]:
+        lines = (self._system.read(path) or "").splitlines()
+        return [int(line.split()[1]) // 1024 for line in lines if line.startswith(key)]
 
     def _run(self) -> None:
         self.read()

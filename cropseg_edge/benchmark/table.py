@@ -71,9 +71,15 @@ def _board(document: Document) -> list[str]:
         lines.append(f"{rail:<12} {figures['mean']:.1f} W mean, {figures['max']:.1f} W max")
     if not document["watts"]:
         lines.append("watts        not told by this board")
-    memory, cores = document["resident_mb_max"], document["cpu_cores"]
-    told = f"{memory} MB" if memory is not None else "not told"
-    lines.append(f"process      {told} of memory at most, {cores} CPU cores busy")
+    lines.append(
+        f"process      {document['resident_mb_max']} MB of memory at most (a GPU's not counted), "
+        f"{document['available_mb_min']} MB left, {document['cpu_cores']} CPU cores busy"
+    )
+    load, cpus = document["before"]["load"], document["machine"]["cpus"]
+    if load is not None and load > cpus:
+        lines.append(
+            f"busy         other programs wanted {load:.1f} of {cpus} CPU cores: measure again"
+        )
     return lines
 
 

@@ -26,6 +26,7 @@ CHECKS: dict[str, Check] = {
     "cuda": gpu.cuda,
     "tensorrt": gpu.tensorrt,
     "pycuda": gpu.pycuda,
+    "fade cuda": gpu.cuda_fade,
     "engines": storage.engines,
     "ros 2": packages.ros,
     "cameras": cameras.cameras,

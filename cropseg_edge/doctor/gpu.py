@@ -125,3 +125,15 @@ def pycuda(system: System) -> Finding:
     if version(answer["version"]) < (2024, 1):
         return Finding("pycuda", Status.WARN, f"{found}; 2024.1 is needed", PYCUDA, data=answer)
     return Finding("pycuda", Status.OK, found, data=answer)
+
+
+def cuda_fade(system: System) -> Finding:
+    """FADE's CUDA kernels, proven by loading them."""
+    answer = system.probe("cuda_fade")
+    error = answer.get("error", "")
+    if not error:
+        return Finding("fade cuda", Status.OK, "its kernels load on this GPU", data=answer)
+    if "No module named 'pycuda" in error or l4t_release(system) is None:
+        return Finding("fade cuda", Status.ABSENT, f"not tried: {error}", data=answer)
+    remedy = "if `cuda` and `pycuda` are fine, report it with --json; ONNX Runtime works without"
+    return Finding("fade cuda", Status.WARN, error, remedy, data=answer)

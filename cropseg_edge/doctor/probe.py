@@ -164,6 +164,21 @@ def fade() -> Answer:
     return {"compiled": library() is not None}
 
 
+def cuda_fade() -> Answer:
+    """Load FADE's CUDA kernels for the first GPU."""
+    from cropseg_edge.fade.cuda import CudaFade
+
+    driver = importlib.import_module("pycuda.driver")
+    driver.init()
+    context = driver.Device(0).retain_primary_context()
+    context.push()
+    try:
+        CudaFade().close()
+    finally:
+        context.pop()
+    return {"loaded": True}
+
+
 def bundle() -> Answer:
     """Read the shipped bundle and check every hash."""
     from cropseg_edge.bundle import read_bundle
@@ -219,6 +234,7 @@ PROBES: dict[str, Callable[..., Answer]] = {
         cuda,
         ros,
         fade,
+        cuda_fade,
         bundle,
         engines,
     )

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from cropseg_edge.benchmark import benchmark, load_frames
+from cropseg_edge.benchmark import benchmark, load_frames, table
 from cropseg_edge.benchmark.sensors import Sensors
 from cropseg_edge.errors import FrameError
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.segmenter import Segmenter
 from tests.cli.conftest import Cropseg, cropseg
-from tests.doctor.conftest import Planted, orin
+from tests.doctor.conftest import Planted, orin, plant
 
 __all__ = ["cropseg", "orin"]
 
@@ -50,7 +50,24 @@ def test_a_benchmark_names_what_was_measured_and_on_what(
     assert document["before"]["clocks"]["gpu"]["mhz"] == 306
     assert document["after"]["celsius"]["gpu-thermal"] == 50.25
     assert document["watts"]["VDD_IN"] == {"mean": 5.08, "max": 5.08}
+    assert document["available_mb_min"] == 5468
     json.dumps(document)
+
+
+def test_the_table_of_a_jetson(orin: Planted, tiny_bundle_path: Path, pictures: Path) -> None:
+    plant(orin.root, {"/proc/loadavg": "99.00 3.00 2.00 1/200 4711"})
+    frames, described = load_frames(str(pictures))
+    with Segmenter(tiny_bundle_path, threads=1) as segmenter:
+        document = benchmark(segmenter, frames, count=2, warm_up=0, system=orin)
+    text = table({**document, "source": described})
+    for line in (
+        "board        NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super, "
+        "JetPack 6.2 (L4T 36.4.3), power mode 15W",
+        "before       load 99.0, cpu 730/1510 MHz, gpu 306/612 MHz, 50 °C (gpu-thermal)",
+        "VDD_IN       5.1 W mean, 5.1 W max",
+        "busy         other programs wanted 99.0",
+    ):
+        assert line in text
 
 
 def test_an_engine_that_fails_is_not_praised_for_its_speed(
@@ -73,6 +90,7 @@ def test_sensors_of_a_machine_without_any(tmp_path: Path) -> None:
         pass
     assert sensors.watts() == {}
     assert sensors.resident_mb() is None
+    assert sensors.available_mb() is None
 
 
 def test_sensors_keep_mean_and_maximum(orin: Planted) -> None:

@@ -31,6 +31,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "operators": [],
     },
     "fade": {"compiled": True},
+    "cuda_fade": {"loaded": True},
     "engines": {
         "folder": "/home/farmer/.cache/cropseg/engines",
         "engines": {"fp16": "accepted, 9.1 ms a frame, TensorRT 10.3.0"},

@@ -143,6 +143,14 @@ def test_a_jetson_without_an_accepted_engine(
     assert finding.remedy == remedy
 
 
+def test_fades_kernels_that_do_not_load(orin: Planted) -> None:
+    assert by_name(orin)["fade cuda"].status is Status.OK
+    orin.with_answer("cuda_fade", error="EngineError: no kernels for sm_72")
+    assert by_name(orin)["fade cuda"].status is Status.WARN
+    orin.with_answer("cuda_fade", error="ModuleNotFoundError: No module named 'pycuda'")
+    assert by_name(orin)["fade cuda"].status is Status.ABSENT
+
+
 def test_a_disk_that_is_full(orin: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     assert by_name(orin)["disk"].status is Status.OK
     monkeypatch.setattr(Planted, "free_bytes", lambda *_: 90_000_000)
