@@ -72,12 +72,14 @@ def l4t_release(system: System) -> tuple[int, ...] | None:
 
 def package_version(system: System, name: str) -> str:
     """The version of an installed Debian package; empty if it is not installed."""
-    status = system.read("/var/lib/dpkg/status") or ""
-    found = re.search(
-        rf"^Package: {re.escape(name)}\nStatus: \S+ \S+ installed\n(?:.+\n)*?Version: (\S+)",
-        status,
+    paragraph = re.search(
+        rf"^Package: {re.escape(name)}\n(?:.+\n?)*",
+        system.read("/var/lib/dpkg/status") or "",
         re.MULTILINE,
     )
+    if paragraph is None or not re.search(r"^Status: .* installed$", paragraph[0], re.MULTILINE):
+        return ""
+    found = re.search(r"^Version: (\S+)", paragraph[0], re.MULTILINE)
     return found[1] if found else ""
 
 

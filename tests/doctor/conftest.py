@@ -88,7 +88,7 @@ def plant(root: Path, files: dict[str, object]) -> None:
 def package(name: str, version: str) -> str:
     """A paragraph of dpkg's list."""
     return (
-        f"Package: {name}\nStatus: install ok installed\nPriority: standard\n"
+        f"Package: {name}\nEssential: no\nStatus: install ok installed\nPriority: standard\n"
         f"Maintainer: NVIDIA\nArchitecture: arm64\nVersion: {version}\nDescription: x\n more\n\n"
     )
 
