@@ -128,6 +128,16 @@ def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_arguments_of_the_launch_file_exist(page: Path) -> None:
+    launch = (ROOT / "ros2_ws/src/cropseg_ros/launch/segmentation.launch.py").read_text()
+    for line in re.findall(
+        r"ros2 launch cropseg_ros segmentation.launch.py (.*)", page.read_text()
+    ):
+        for argument in re.findall(r"(\w+):=", line):
+            assert f'"{argument}"' in launch, f"{page.name}: {argument}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_the_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
