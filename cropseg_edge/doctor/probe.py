@@ -5,13 +5,14 @@ An import may crash, hang or print; the parent (`System.probe`) reads the last l
 
 import base64
 import contextlib
-import ctypes
 import importlib
 import json
 import sys
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
+
+from cropseg_edge.doctor.cuda_driver import cuda
 
 Answer = dict[str, Any]
 
@@ -93,50 +94,6 @@ def pycuda() -> Answer:
         return {"version": text, "device": device.name()}
     except Exception as error:  # pycuda's own errors cannot be named before it is imported
         return {"version": text, "error": _one_line(error)}
-
-
-def cuda() -> Answer:
-    """Versions of driver and runtime, and the devices, through ctypes."""
-    answer: Answer = {"devices": []}
-    if (driver := _load("libcuda.so.1")) is not None:
-        number = ctypes.c_int()
-        if driver.cuDriverGetVersion(ctypes.byref(number)) == 0:
-            answer["driver"] = _cuda_version(number.value)
-        if (code := driver.cuInit(0)) != 0:
-            answer["error"] = f"cuInit gave error {code}"
-        elif driver.cuDeviceGetCount(ctypes.byref(number)) == 0:
-            answer["devices"] = [_device(driver, index) for index in range(number.value)]
-    runtime = _load(
-        "libcudart.so",
-        *(f"libcudart.so.{major}" for major in (14, 13, 12, 11)),
-        "/usr/local/cuda/lib64/libcudart.so",
-    )
-    number = ctypes.c_int()
-    if runtime is not None and runtime.cudaRuntimeGetVersion(ctypes.byref(number)) == 0:
-        answer["runtime"] = _cuda_version(number.value)
-    return answer
-
-
-def _device(driver: ctypes.CDLL, index: int) -> Answer:
-    name = ctypes.create_string_buffer(256)
-    major, minor = ctypes.c_int(), ctypes.c_int()
-    driver.cuDeviceGetName(name, 256, index)
-    driver.cuDeviceGetAttribute(ctypes.byref(major), 75, index)  # compute capability, major
-    driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, index)  # compute capability, minor
-    return {"name": name.value.decode(), "capability": f"{major.value}.{minor.value}"}
-
-
-def _load(*names: str) -> ctypes.CDLL | None:
-    for name in names:
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    return None
-
-
-def _cuda_version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def ros() -> Answer:
