@@ -101,6 +101,21 @@ def test_large_kernel_logits_neither_overflow_nor_vanish(layout: Layout, extreme
     np.testing.assert_allclose(result, fade_reference(*tensors), atol=1e-5)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_hot_kernels_copy_one_neighbour_and_zeros_from_outside(
+    dtype: DType, layout: Layout
+) -> None:
+    h, w = 9, 34
+    bits = np.random.default_rng(0).integers(0, 0x7C00, (1, 11, h, w)).astype(np.uint16)
+    logits = bits.view(np.float16).astype(np.float32)  # any finite FP16 number, subnormal too
+    high = np.full((1, 25, 2 * h, 2 * w), -200, np.float32)
+    high[:, 5 * (-1 + 2) + (2 + 2)] = 200  # r = -1, s = 2
+    result = HostFade(dtype, layout).upsample([logits, high, np.zeros((1, 25, h, w), np.float32)])
+    neighbour = np.pad(logits, ((0, 0), (0, 0), (1, 0), (0, 2)))[:, :, :-1, 2:]
+    np.testing.assert_array_equal(result, neighbour.repeat(2, 2).repeat(2, 3))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tensor", range(5))

@@ -63,18 +63,28 @@ class DeviceInputs(NamedTuple):
     gate: int = 0
 
 
-def check_inputs(inputs: DeviceInputs, *sizes: int, out: int = _ALIGNMENT) -> None:
-    check_sizes(*sizes)
-    for name, address in {**inputs._asdict(), "out": out}.items():
-        if address % _ALIGNMENT or (address == 0 and name not in ("guide", "gate")):
+def check_inputs(inputs: DeviceInputs) -> None:
+    """Raises EngineError where an address does not fit, or guide and gate do not go together."""
+    check_addresses(
+        logits=inputs.logits, kernels_high=inputs.kernels_high, kernels_low=inputs.kernels_low
+    )
+    if (inputs.guide == 0) != (inputs.gate == 0):
+        raise EngineError("FADE takes guide and gate together or neither")
+    if inputs.guide:
+        check_addresses(guide=inputs.guide, gate=inputs.gate)
+
+
+def check_addresses(**addresses: int) -> None:
+    """Raises EngineError where an address is null or not aligned for the kernels' loads."""
+    for name, address in addresses.items():
+        if address == 0 or address % _ALIGNMENT:
             raise EngineError(
                 f"FADE on the GPU takes device addresses that are multiples of {_ALIGNMENT}; "
                 f"{name} is at {address:#x}. Give the address that the allocation returned"
             )
-    if (inputs.guide == 0) != (inputs.gate == 0):
-        raise EngineError("FADE takes guide and gate together or neither")
 
 
 def check_sizes(*sizes: int) -> None:
+    """Raises EngineError where a size is not positive."""
     if min(sizes) < 1:
         raise EngineError(f"sizes of a FADE stage must be positive, got {list(sizes)}")

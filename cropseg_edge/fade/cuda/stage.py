@@ -7,7 +7,13 @@ The equations are in `fade/reference.py`; the CPU's twins of these methods in `f
 import math
 from typing import TYPE_CHECKING, Any
 
-from cropseg_edge.fade.cuda.contract import DeviceInputs, Launcher, check_inputs, check_sizes
+from cropseg_edge.fade.cuda.contract import (
+    DeviceInputs,
+    Launcher,
+    check_addresses,
+    check_inputs,
+    check_sizes,
+)
 from cropseg_edge.fade.cuda.kernels import (
     DECODE_TILE,
     PIXEL_TILE,
@@ -31,8 +37,8 @@ class CudaFade:
     """The compiled kernels, loaded into the current CUDA context.
 
     Methods launch on `stream`, a `pycuda.driver.Stream` (None: the default stream), and return at
-    once. One object may serve any number of sizes and streams; it belongs to the thread in which
-    its context is current.
+    once; they allocate nothing, and a CUDA graph may capture them. One object may serve any number
+    of sizes and streams; it belongs to the thread in which its context is current.
 
     Args:
         dtype: of FADE's inputs and of `upsample`'s output.
@@ -84,7 +90,9 @@ class CudaFade:
         Raises:
             EngineError: an address is not aligned, a size is not positive, or the launch failed.
         """
-        check_inputs(inputs, channels, height, width, out=out)
+        check_inputs(inputs)
+        check_addresses(out=out)
+        check_sizes(channels, height, width)
         x, y = tiles(UPSAMPLE_TILE[self._layout], height, width)
         chunk = channels_per_block(x * y, channels, self._launcher.multiprocessors)
         self._launcher.launch(
@@ -119,7 +127,9 @@ class CudaFade:
         Raises:
             EngineError: as `upsample`.
         """
-        check_inputs(inputs, channels, height, width, out=out)
+        check_inputs(inputs)
+        check_addresses(out=out)
+        check_sizes(channels, height, width)
         self._launcher.launch(
             kernel("probabilities", self._dtype),
             (*tiles(PIXEL_TILE, 2 * height, 2 * width), 1),
@@ -155,7 +165,9 @@ class CudaFade:
         Raises:
             EngineError: as `upsample`.
         """
-        check_inputs(inputs, channels, height, width)
+        check_inputs(inputs)
+        check_addresses(labels=labels, confidence=confidence)
+        check_sizes(channels, height, width)
         self._launcher.launch(
             kernel("labels", self._dtype),
             (*tiles(PIXEL_TILE, 2 * height, 2 * width), 1),
@@ -199,6 +211,7 @@ class CudaFade:
         Raises:
             EngineError: as `upsample`.
         """
+        check_addresses(probabilities=probabilities, labels=labels, confidence=confidence)
         check_sizes(channels, grid_height, grid_width, height, width)
         plane = grid_height * grid_width
         self._launcher.launch(
@@ -243,6 +256,7 @@ class CudaFade:
         Raises:
             EngineError: as `upsample`.
         """
+        check_addresses(out=out)
         check_sizes(height, width)
         halvings, area = shrinking(height, width, fit.height, fit.width)
         scale = [1 / std for std in spec.std]
