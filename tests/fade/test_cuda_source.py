@@ -67,6 +67,7 @@ def test_shipped_machine_code_is_for_its_gpu_and_has_every_kernel(target: str) -
 def test_orin_loads_with_cuda_12_6() -> None:
     record = json.loads((BINARIES / RECORD).read_text("utf-8"))
     assert record["sm_87"]["toolchain"] == record["compute_75"]["toolchain"] == "NVRTC 12.6"
+    assert shipped("compute_75").endswith(b"\0"), "the driver reads PTX up to a zero"
     version = re.search(r"^\.version (\d+)\.(\d+)$", shipped("compute_75").decode(), re.M)
     assert version is not None
     assert (int(version[1]), int(version[2])) <= (8, 5), "what CUDA 12.6's driver reads"
