@@ -1,5 +1,6 @@
 """A robot played by the CPU: TensorRT by ONNX Runtime, pycuda by NumPy, the kernels by C++."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from cropseg_edge.bundle import Bundle, Manifest, read_bundle, write_bundle
 from cropseg_edge.engines.tensorrt.platform import Platform, load_platform
-from tests.fade.host_kernels import HostLauncher
+from tests.fade.host_kernels import library
 
 PLAYED = Path(__file__).with_name("played")
 
@@ -97,13 +98,15 @@ def robot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: Path) -> Iterat
     for name in ("tensorrt", "pycuda", "pycuda.driver"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(str(PLAYED))
-    monkeypatch.setenv("PYTHONPATH", str(PLAYED))  # of the process that builds
+    # of the processes that build, and of nodes
+    paths = [str(PLAYED), str(PLAYED.parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("FAKE_TENSORRT_LOG", str(tmp_path / "tensorrt.log"))
     for name in ("FAKE_TENSORRT_BUILD", "FAKE_TENSORRT_RUN", "FAKE_TENSORRT_VERSION"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("cropseg_edge.fade.cuda.driver.PycudaLauncher", HostLauncher)
     monkeypatch.setattr("cropseg_edge.engines.tensorrt.build.available_memory_mb", lambda: 6000)
+    library()  # skips where there is no compiler
     load_platform()
     robot = Robot(monkeypatch, tmp_path, kept)
     robot.gpu.reset()

@@ -10,9 +10,11 @@ from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.validate_topic_name import validate_topic_name
 
+from cropseg_edge.engines.choice import CHOICES
 from cropseg_ros.qos import RELIABILITY
 
 TRANSPORTS = ("raw", "compressed")
+PRECISIONS = ("", "fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,9 @@ class Settings:
     """The parameters' values; the names are the parameters' names."""
 
     bundle: str
+    engine: str
+    precision: str
+    build_if_missing: bool
     image_topic: str
     transport: str
     reliability: str
@@ -42,6 +47,22 @@ class _Parameter:
 
 PARAMETERS = {
     "bundle": _Parameter("", "Model bundle, a .cropseg file; empty for the one that is shipped."),
+    "engine": _Parameter(
+        "auto",
+        "tensorrt: an engine that was accepted on this device (`cropseg build`). onnxruntime: the "
+        "CPU. auto: the first where there is one, else the second.",
+        choices=CHOICES,
+    ),
+    "precision": _Parameter(
+        "",
+        "Precision of the network; empty: the fastest accepted TensorRT engine, or the bundle's "
+        "own choice for ONNX Runtime.",
+        choices=PRECISIONS,
+    ),
+    "build_if_missing": _Parameter(
+        False,
+        "Build and try TensorRT engines in configure where none is accepted. Takes minutes.",
+    ),
     "image_topic": _Parameter("image", "Camera topic; remapping `image` works as well."),
     "transport": _Parameter(
         "raw",

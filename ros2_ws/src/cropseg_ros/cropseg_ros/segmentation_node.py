@@ -5,24 +5,28 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
+from cropseg_edge.bundle.verify import check_golden
+from cropseg_edge.engines.choice import EngineChoice
 from cropseg_edge.errors import CropSegError
 from cropseg_edge.segmenter import Segmenter
 from cropseg_ros.outputs import Outputs
-from cropseg_ros.parameters import declare, read, refusal
+from cropseg_ros.parameters import Settings, declare, read, refusal
 from cropseg_ros.process import run
 from cropseg_ros.stream import Stream
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
+EXIT_LOST = 70  # EX_SOFTWARE: the launch file starts the node again
 
 
 class SegmentationNode(LifecycleNode):
-    """configure loads and warms up the model, activate starts the stream, cleanup frees it all."""
+    """configure loads and tries the model, activate starts the stream, cleanup frees it all."""
 
     def __init__(self) -> None:
         super().__init__("segmentation_node")
@@ -30,6 +34,7 @@ class SegmentationNode(LifecycleNode):
         self._outputs: Outputs | None = None
         self._stream: Stream | None = None
         self.hangs = False
+        self._lost = ""
         self.add_on_set_parameters_callback(self._on_set)
         declare(self)
 
@@ -45,16 +50,10 @@ class SegmentationNode(LifecycleNode):
             raise CropSegError("autostart failed; see the log above")
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the bundle and warm the engine up."""
+        """Load the bundle, open the engine, and run the golden frames through it."""
         settings = read(self)
         try:
-            bundle = Path(settings.bundle).expanduser() if settings.bundle else None
-            segmenter = Segmenter(bundle, threads=settings.threads or None)
-            try:
-                segmenter.warm_up()
-            except CropSegError:
-                segmenter.close()
-                raise
+            segmenter = _open(settings)
         except CropSegError as error:
             self.get_logger().error(f"configure failed: {error}")
             return FAILURE
@@ -99,6 +98,14 @@ class SegmentationNode(LifecycleNode):
         self._free()
         return not self.hangs
 
+    @property
+    def lost(self) -> str:
+        """Why this process must end, to be started anew; empty as long as it need not."""
+        if self._segmenter is not None and self._segmenter.lost and not self._lost:
+            self._lost = self._segmenter.lost
+            self.get_logger().fatal(f"this process ends, to be started anew: {self._lost}")
+        return self._lost
+
     def _stop_stream(self) -> bool:
         stream, self._stream = self._stream, None
         if stream is not None and not stream.stop():
@@ -129,11 +136,35 @@ class SegmentationNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
 
-def main() -> None:
-    """Entry point of the executable."""
-    sys.exit(
-        run(SegmentationNode, start=SegmentationNode.autostart, finished=lambda node: node.hangs)
+def _open(settings: Settings) -> Segmenter:
+    """A segmenter that gave the golden masks on this device. Raises CropSegError."""
+    segmenter = Segmenter(
+        Path(settings.bundle).expanduser() if settings.bundle else None,
+        threads=settings.threads or None,
+        engine=cast(EngineChoice, settings.engine),
+        precision=settings.precision or None,
+        build_if_missing=settings.build_if_missing,
     )
+    try:
+        # Of TensorRT only the masks are compared: it rounds probabilities.
+        limit = 1.0 if segmenter.engine.name == "tensorrt" else None
+        check_golden(segmenter.bundle, segmenter.probabilities, segmenter.engine.precision, limit)
+    except CropSegError:
+        segmenter.close()
+        raise
+    return segmenter
+
+
+def main() -> None:
+    """Entry point of the executable: 0, 2 after an error, 70 where the GPU was lost."""
+    lost: list[str] = []
+    code = run(
+        SegmentationNode,
+        start=SegmentationNode.autostart,
+        finished=lambda node: node.hangs or bool(node.lost),
+        afterwards=lambda node: lost.append(node.lost),
+    )
+    sys.exit(EXIT_LOST if any(lost) else code)
 
 
 if __name__ == "__main__":

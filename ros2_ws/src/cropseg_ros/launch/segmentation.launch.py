@@ -12,6 +12,7 @@ from launch import LaunchDescription
 # name -> (default, type, description)
 ARGUMENTS = {
     "bundle": ("", str, "Model bundle (.cropseg); empty for the one that is shipped"),
+    "engine": ("auto", str, "auto, tensorrt or onnxruntime"),
     "image_topic": ("image", str, "Camera topic"),
     "transport": ("raw", str, "raw or compressed"),
     "autostart": ("true", bool, "Configure and activate at once"),

@@ -165,7 +165,7 @@ class _Engine:
 
 class _Context:
     def __init__(self, engine: _Engine, script: str) -> None:
-        self._engine, self._script = engine, script
+        self._engine, self._script, self._runs = engine, script, 0
         self._addresses: dict[str, int] = {}
 
     def set_tensor_address(self, name: str, address: int) -> bool:
@@ -178,7 +178,8 @@ class _Context:
         if self._script == "fails":
             self._engine.logger.log(ILogger.ERROR, "enqueueV3 failed")
             return False
-        if self._script == "lost":
+        self._runs += 1
+        if self._script == "lost" or (self._script == "lost-later" and self._runs > 10):
             State.lost = True
             return False
         session = self._engine.session

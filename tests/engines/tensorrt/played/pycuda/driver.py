@@ -80,6 +80,11 @@ class Context:
     def synchronize() -> None:
         _need_context()
 
+    @staticmethod
+    def get_device() -> "Device":
+        _need_context()
+        return Device(0)
+
 
 class Device:
     """The one device."""
@@ -196,6 +201,37 @@ class Event:
 
     def time_till(self, other: "Event") -> float:
         return 1e3 * (other._time - self._time)
+
+
+class Function:
+    """A kernel of `fade.cu`, built for the host."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def prepare(self, codes: str) -> "Function":
+        return self
+
+    def prepared_async_call(
+        self, grid: tuple[int, int, int], block: tuple[int, int, int], stream: Stream, *args: float
+    ) -> None:
+        from tests.fade.host_kernels import library
+
+        _need_context()
+        getattr(library(), self._name)(*grid, *args)
+
+
+class Module:
+    """Whatever the binary, its kernels are those of the host."""
+
+    def get_function(self, name: str) -> Function:
+        return Function(name)
+
+
+def module_from_buffer(binary: bytes) -> Module:
+    _need_context()
+    assert binary
+    return Module()
 
 
 def memcpy_htod_async(dest: DeviceAllocation, src: np.ndarray, stream: Stream) -> None:
