@@ -32,12 +32,12 @@ class CudaGraph:
         graph = ctypes.c_void_p()
         self._call("cuStreamBeginCapture_v2", self._stream, ctypes.c_int(_RELAXED))
         try:
-            enqueue()
-        finally:
-            ended = self._driver.cuStreamEndCapture(self._stream, ctypes.byref(graph))
-        if ended != 0 or not graph.value:
-            raise EngineError(f"the stream cannot be captured (cuStreamEndCapture gave {ended})")
-        try:
+            try:
+                enqueue()
+            finally:
+                code = self._driver.cuStreamEndCapture(self._stream, ctypes.byref(graph))
+            if code != 0 or not graph.value:
+                raise EngineError(f"the stream cannot be captured (cuStreamEndCapture gave {code})")
             self._call(
                 "cuGraphInstantiateWithFlags",
                 ctypes.byref(self._executable),
@@ -45,7 +45,8 @@ class CudaGraph:
                 ctypes.c_ulonglong(0),
             )
         finally:
-            self._driver.cuGraphDestroy(graph)
+            if graph.value:
+                self._driver.cuGraphDestroy(graph)
 
     def launch(self) -> None:
         """Put the captured work on the stream. Raises EngineError."""

@@ -1,0 +1,102 @@
+"""`cropseg build`, `verify`, `run` and `eval` on a played robot and on a plain computer."""
+
+from pathlib import Path
+
+import pytest
+
+from cropseg_edge.bundle import Bundle
+from tests.cli.conftest import Cropseg
+from tests.engines.tensorrt.conftest import Robot, bundle, kept, robot
+
+__all__ = ["bundle", "kept", "robot"]
+
+
+def test_build_builds_tries_and_says_so_and_run_takes_the_engine(
+    cropseg: Cropseg, robot: Robot, bundle: Bundle, tmp_path: Path
+) -> None:
+    result = cropseg("build", bundle.path)
+    assert result.code == 0, result.err
+    assert "Orin (compute capability 8.7), TensorRT 10.3.0" in result.out
+    assert "known problem vit-fp16" in result.out
+    for precision in ("int8", "fp16"):
+        assert f"{precision}: built in" in result.out
+        assert f"{precision}: accepted: mask IoU at least" in result.out
+    assert "fp32" not in result.out
+    assert "building" in result.err.lower()
+
+    out = tmp_path / "out"
+    source = "simulator:frames=2,width=128,height=96"
+    result = cropseg("run", source, "--out", out, "--bundle", bundle.path, "--precision", "fp16")
+    assert result.code == 0, result.err
+    assert '"engine": "tensorrt fp16"' in (out / "summary.json").read_text()
+
+    result = cropseg("verify", bundle.path)
+    assert result.code == 0, result.err
+    assert "ready: tensorrt int8, fp16" in result.out
+    assert "ms a frame" in result.out
+
+
+def test_verify_quarantines_and_goes_on_to_the_next(
+    cropseg: Cropseg, robot: Robot, bundle: Bundle
+) -> None:
+    cropseg("build", bundle.path)
+    robot.runs("int8=nan")
+    result = cropseg("verify", bundle.path)
+    assert result.code == 0, result.err
+    assert "int8: quarantined: " in result.out
+    assert "ready: tensorrt fp16;" in result.out
+    robot.runs("fp16=wrong")
+    result = cropseg("verify", bundle.path)
+    assert result.code == 0, result.err
+    assert "int8: it is quarantined since" in result.out
+    assert "fp16: quarantined: " in result.out
+    assert "warning: no TensorRT engine of tiny.cropseg passed" in result.err
+    assert "onnxruntime fp32" in result.out
+    result = cropseg("verify", bundle.path, "--engine", "tensorrt")
+    assert result.code == 2
+    assert "no TensorRT engine of tiny.cropseg passed" in result.err
+
+
+def test_build_without_an_accepted_engine_fails(
+    cropseg: Cropseg, robot: Robot, bundle: Bundle
+) -> None:
+    robot.builds("all=killed")
+    result = cropseg("build", bundle.path)
+    assert result.code == 2
+    assert result.out.count("the build was killed") == 3
+    assert "error: no TensorRT engine of tiny.cropseg was accepted" in result.err
+
+
+def test_build_says_at_once_where_nothing_can_be_kept(
+    cropseg: Cropseg, robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    result = cropseg("build", bundle.path)
+    assert result.code == 2
+    assert "engines cannot be kept" in result.err
+    assert robot.count("build") == 0
+
+
+@pytest.mark.parametrize("command", [["build"], ["verify", "--engine", "tensorrt"]])
+def test_without_tensorrt_the_message_says_how_to_get_it(
+    cropseg: Cropseg, tiny_bundle_path: Path, command: list[str]
+) -> None:
+    result = cropseg(command[0], tiny_bundle_path, *command[1:])
+    assert result.code == 2
+    assert "python3-libnvinfer" in result.err
+
+
+def test_verify_on_a_plain_computer_is_quiet(cropseg: Cropseg, tiny_bundle_path: Path) -> None:
+    result = cropseg("verify", tiny_bundle_path)
+    assert result.code == 0
+    assert result.err == ""
+    assert "onnxruntime fp32" in result.out
+
+
+def test_a_precision_that_the_bundle_lacks_is_refused(
+    cropseg: Cropseg, robot: Robot, tiny_bundle_path: Path
+) -> None:
+    result = cropseg("build", tiny_bundle_path, "--precision", "int8")
+    assert result.code == 2
+    assert "has no int8 graph for tensorrt" in result.err
