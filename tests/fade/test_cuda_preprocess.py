@@ -3,7 +3,8 @@
 Differences are counted in grey levels of the resized picture. Both compute bilinear samples in the
 same integers, but OpenCV finds the weights in float32 (the kernel's are exact), averages areas in
 an order of its own, and takes other roundings on other processors: a level may round the other
-way. Where nothing is scaled, or exactly halved, there is nothing to round.
+way. Where nothing is scaled, or exactly halved, levels are equal; what is left then is float32
+rounding of the normalisation, 1e-5 of a level.
 """
 
 import numpy as np
@@ -45,8 +46,10 @@ def levels_apart(height: int, width: int, spec: InputSpec, dtype: DType = "float
 
 @pytest.mark.parametrize("color_order", ["rgb", "bgr"])
 @pytest.mark.parametrize("size", [(48, 64), (96, 128), (40, 64), (48, 30), (96, 60)])
-def test_unscaled_and_halved_pictures_are_exact(size: tuple[int, int], color_order: str) -> None:
-    assert levels_apart(*size, spec_of(48, 64, color_order)).max() == 0
+def test_unscaled_and_halved_pictures_have_equal_levels(
+    size: tuple[int, int], color_order: str
+) -> None:
+    assert levels_apart(*size, spec_of(48, 64, color_order)).max() < 1e-4
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,7 @@ CODE Pixel pixel_of(Block block, int thread, int height, int width) {
     return {y, x, y < height && x < width};
 }
 
-// One pixel's window: its weights, and where its rows and columns lie in a plane. Beyond the border
-// the weight is zero and the place that of the border, whose value is in the window anyway.
+// One pixel's window: its weights, and where its rows and columns lie in a plane.
 struct PixelWindow {
     float weights[TAPS], gate;
     int rows[SIDE], columns[SIDE];
@@ -37,15 +36,8 @@ CODE PixelWindow window_of(const Inputs<T>& in, const Pixel& pixel) {
     window.gate = cell_gate(in, u, v);
 #pragma unroll
     for (int i = 0; i < SIDE; ++i) {
-        const int y = u + i - REACH, x = v + i - REACH;
-        const bool row = y >= 0 && y < in.height, column = x >= 0 && x < in.width;
-        window.rows[i] = (row ? y : y < 0 ? 0 : in.height - 1) * in.width;
-        window.columns[i] = column ? x : x < 0 ? 0 : in.width - 1;
-#pragma unroll
-        for (int j = 0; j < SIDE; ++j) {
-            window.weights[i * SIDE + j] *= row ? 1.0f : 0.0f;
-            window.weights[j * SIDE + i] *= column ? 1.0f : 0.0f;
-        }
+        window.rows[i] = clamped(u + i - REACH, in.height) * in.width;
+        window.columns[i] = clamped(v + i - REACH, in.width);
     }
     return window;
 }
@@ -96,7 +88,8 @@ CODE void class_probabilities(Block block, const Inputs<T>& in, float* out, int*
             poison += value * 0.0f;
             const float before = highest;
             highest = value > highest ? value : highest;
-            total = total * power_of_2((before - highest) * LOG2_E) + power_of_2((value - highest) * LOG2_E);
+            total *= power_of_2((before - highest) * LOG2_E);
+            total += power_of_2((value - highest) * LOG2_E);
         }
         const float scale = 1.0f / total + poison;
         if (!is_finite(scale)) faults |= NON_FINITE;
@@ -130,7 +123,8 @@ CODE void class_labels(Block block, const Inputs<T>& in, unsigned char* labels,
             }
             label = value > best ? c : label;
             best = value > best ? value : best;
-            others = others * power_of_2((before - best) * LOG2_E) + power_of_2((value - best) * LOG2_E);
+            others *= power_of_2((before - best) * LOG2_E);
+            others += power_of_2((value - best) * LOG2_E);
         }
         const float highest = zero > best ? zero : best;
         const float first = power_of_2((zero - highest) * LOG2_E);

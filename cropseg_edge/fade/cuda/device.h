@@ -21,11 +21,12 @@ struct alignas(2) Half {
 
 #define CODE static __device__ __forceinline__
 #define SHARED __shared__
-#define KERNEL(name, blocks_per_processor, body, ...)                                             \
-    extern "C" __global__ void __launch_bounds__(THREADS, blocks_per_processor) name(__VA_ARGS__) { \
-        const Block block{(int)blockIdx.x, (int)blockIdx.y, (int)blockIdx.z};                     \
-        (void)block;                                                                              \
-        body;                                                                                     \
+#define KERNEL(name, blocks_per_processor, body, ...)                                         \
+    extern "C" __global__ void __launch_bounds__(THREADS, blocks_per_processor)               \
+        name(__VA_ARGS__) {                                                                   \
+        const Block block{(int)blockIdx.x, (int)blockIdx.y, (int)blockIdx.z};                 \
+        (void)block;                                                                          \
+        body;                                                                                 \
     }
 
 template <class State>
@@ -61,12 +62,9 @@ CODE void set_bits(int* word, int bits) {
     if (bits & ~*(volatile int*)word) atomicOr(word, bits);
 }
 
-CODE float product(float a, float b) { return __fmul_rn(a, b); }  // never part of a fused one
-
 #else
 
 #include <cmath>
-#include <cstring>
 
 #define CODE static inline
 #define SHARED
@@ -114,8 +112,6 @@ CODE Half to_half(float value) {
 CODE float power_of_2(float exponent) { return std::exp2(exponent); }
 
 CODE void set_bits(int* word, int bits) { *word |= bits; }
-
-CODE float product(float a, float b) { return a * b; }
 
 #endif
 

@@ -11,9 +11,10 @@
 #define INPUTS(T)                                                                             \
     const T *logits, const T *kernels_high, const T *kernels_low, const T *guide, const T *gate
 #define SIZES int channels, int height, int width
-#define GIVEN(T) (Inputs<T>{logits, kernels_high, kernels_low, guide, gate, channels, height, width})
+#define GIVEN(T)                                                                              \
+    (Inputs<T>{logits, kernels_high, kernels_low, guide, gate, channels, height, width})
 
-#define TYPE_KERNELS(T, type)                                                                   \
+#define TYPE_KERNELS(T, type)                                                                     \
     KERNEL(upsample_##type##_nchw, 3, planes::upsample(block, GIVEN(T), out, chunk),              \
            INPUTS(T), T* out, SIZES, int chunk)                                                   \
     KERNEL(upsample_##type##_nhwc, 4, channels_last::upsample(block, GIVEN(T), out, chunk),       \

@@ -61,7 +61,8 @@ struct Grid {
 
 CODE float sample(const Grid& grid, int c, Position y, Position x) {
     const int below = grid.height > 1 ? grid.width : 0, right = grid.width > 1 ? 1 : 0;
-    const float* at = grid.probabilities + ((long long)c * grid.height + y.left) * grid.width + x.left;
+    const long long row = (long long)c * grid.height + y.left;
+    const float* at = grid.probabilities + row * grid.width + x.left;
     const float top = at[0] + x.part * (at[right] - at[0]);
     const float bottom = at[below] + x.part * (at[below + right] - at[below]);
     return top + y.part * (bottom - top);
@@ -194,9 +195,10 @@ CODE void letterbox(Block block, const Picture& in, const float (&scale)[3],
             if (picture) {
                 const int level = in.area ? area_mean(in, y, x, height, width, channel)
                                           : bilinear(in, rows, columns, channel);
-                value = product((float)level, scale[plane]) + offset[plane];
+                value = (float)level * scale[plane] + offset[plane];
             }
-            store(out + ((long long)plane * in.out_height + pixel.y) * in.out_width + pixel.x, value);
+            const long long row = (long long)plane * in.out_height + pixel.y;
+            store(out + row * in.out_width + pixel.x, value);
         }
     });
 }

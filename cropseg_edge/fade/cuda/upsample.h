@@ -68,7 +68,8 @@ CODE void load(const Inputs<T>& in, int channel, int thread, const State& state,
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
                 const int c = channel + 2 * pair + i;
-                if (source >= 0 && c < in.channels) both.values[i] = to_float(in.logits[c * plane + source]);
+                if (source >= 0 && c < in.channels)
+                    both.values[i] = to_float(in.logits[c * plane + source]);
             }
             window[pair][at] = both;
         }
@@ -96,7 +97,8 @@ CODE void emit(const Inputs<T>& in, int channel, int thread, const State& state,
         if (channel + i >= in.channels) return;
 #pragma unroll
         for (int row = 0; row < 2; ++row) {
-            const long long at = ((channel + i) * 2LL * in.height + 2 * state.u + row) * 2 * in.width + 2 * state.v;
+            const long long y = (channel + i) * 2LL * in.height + 2 * state.u + row;
+            const long long at = y * 2 * in.width + 2 * state.v;
             float left = sum[2 * row][i], right = sum[2 * row + 1][i];
             if (in.guide) {
                 const auto guide = *(const Pack<T, 2>*)(in.guide + at);
@@ -169,14 +171,12 @@ CODE void emit(const Inputs<T>& in, int u, int v, int channel, const Pack<float,
     float sum[4][N] = {};
 #pragma unroll 1
     for (int r = 0; r < SIDE; ++r) {
-        const int y = u + r - REACH;
-        if (y < 0 || y >= in.height) continue;
+        const long long start = (long long)clamped(u + r - REACH, in.height) * in.width;
+        const T* row = in.logits + start * in.channels + channel;
 #pragma unroll
         for (int s = 0; s < SIDE; ++s) {
-            const int x = v + s - REACH;
-            if (x < 0 || x >= in.width) continue;
-            const long long at = ((long long)y * in.width + x) * in.channels + channel;
-            const auto values = *(const Values*)(in.logits + at);
+            const int x = clamped(v + s - REACH, in.width);
+            const auto values = *(const Values*)(row + x * in.channels);
             const auto weight = weights[(r * SIDE + s) * CELLS];
 #pragma unroll
             for (int i = 0; i < N; ++i)

@@ -33,8 +33,12 @@ CODE void softmax(float (&logits)[TAPS]) {
     for (int k = 0; k < TAPS; ++k) logits[k] *= scale;
 }
 
+CODE int clamped(int i, int size) { return i < 0 ? 0 : i < size ? i : size - 1; }
+
 // Weights of the output pixel (y, x): the sum of the high-resolution kernel logits and of those of
-// the cell that the pixel lies in (the semi-shift convolution's two halves), normalised.
+// the cell that the pixel lies in (the semi-shift convolution's two halves), normalised. Beyond the
+// map's border they are zero then, so that a tap may read the border instead, which is clamped and
+// lies in the window anyway.
 template <class T>
 CODE void pixel_weights(const Inputs<T>& in, int y, int x, float (&weights)[TAPS]) {
     const long long low_plane = (long long)in.height * in.width, high_plane = 4 * low_plane;
@@ -44,6 +48,15 @@ CODE void pixel_weights(const Inputs<T>& in, int y, int x, float (&weights)[TAPS
     for (int k = 0; k < TAPS; ++k)
         weights[k] = to_float(high[k * high_plane]) + to_float(low[k * low_plane]);
     softmax(weights);
+#pragma unroll
+    for (int i = 0; i < SIDE; ++i) {
+        const int u = y / 2 + i - REACH, v = x / 2 + i - REACH;
+#pragma unroll
+        for (int j = 0; j < SIDE; ++j) {  // times zero: a NaN stays
+            weights[i * SIDE + j] *= u >= 0 && u < in.height ? 1.0f : 0.0f;
+            weights[j * SIDE + i] *= v >= 0 && v < in.width ? 1.0f : 0.0f;
+        }
+    }
 }
 
 // Share of the guide in the cell (u, v): 0 without a gate, NaN where its logit is not finite.
