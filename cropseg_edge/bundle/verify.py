@@ -1,8 +1,7 @@
 """Parity: a bundle's golden frames through an engine, against their reference probabilities."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +11,10 @@ from cropseg_edge.errors import ParityError
 
 if TYPE_CHECKING:
     from cropseg_edge.engines.choice import EngineChoice
-    from cropseg_edge.engines.protocol import Engine
+    from cropseg_edge.engines.protocol import Engine, EngineLabel
 
-MAX_DIFFERENCE = {"fp32": 1e-3}  # of a probability; rounded networks are judged by their masks
+# Of a probability. Networks that round are judged by their masks; TensorRT's FP32 rounds to TF32.
+MAX_DIFFERENCE = {("onnxruntime", "fp32"): 1e-3}
 MIN_IOU = {"fp32": 0.99, "fp16": 0.99, "int8": 0.97}
 
 
@@ -23,6 +23,19 @@ class Parity(NamedTuple):
 
     difference: float
     iou: float
+
+
+class GoldenRunner(Protocol):
+    """A segmenter, or the path inside it."""
+
+    @property
+    def engine(self) -> "EngineLabel":
+        """The engine that runs the network."""
+        ...
+
+    def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """BGR uint8 [H, W, 3] to float32 [3, h, w] on the network's grid."""
+        ...
 
 
 def verify_golden(
@@ -41,7 +54,7 @@ def verify_golden(
         threads: CPU threads of the engine.
         engine: what to verify; see `Segmenter`.
         precision: None takes the bundle's default.
-        max_difference: of a probability; None: 0.001 at fp32, no limit otherwise.
+        max_difference: of a probability; None: 0.001 for ONNX Runtime at fp32, no limit otherwise.
         min_iou: of the masks; None: 0.99, at int8 0.97.
 
     Raises:
@@ -52,33 +65,31 @@ def verify_golden(
 
     checked = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     with Segmenter(checked, threads=threads, engine=engine, precision=precision) as segmenter:
-        ran = segmenter.engine.precision
-        return check_golden(checked, segmenter.probabilities, ran, max_difference, min_iou)
+        return check_golden(checked, segmenter, max_difference, min_iou)
 
 
 def check_golden(
     bundle: Bundle,
-    probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
-    precision: str,
+    runner: "GoldenRunner",
     max_difference: float | None = None,
     min_iou: float | None = None,
 ) -> list[Parity]:
-    """Run every golden frame through a function; see `verify_golden`.
+    """Run every golden frame through a segmenter or a path; see `verify_golden`.
 
     Args:
         bundle: whose golden frames.
-        probabilities: BGR uint8 [H, W, 3] to float32 [3, h, w] on the network's grid.
-        precision: decides on the limits that are None.
+        runner: what runs them; its engine decides on the limits that are None.
 
     Raises:
         ParityError: there is no golden frame, or one differs by more than allowed.
     """
     name, results = bundle.path.name, []
+    engine, precision = runner.engine.name, runner.engine.precision
     if max_difference is None:
-        max_difference = MAX_DIFFERENCE.get(precision, 1.0)
+        max_difference = MAX_DIFFERENCE.get((engine, precision), 1.0)
     min_iou = MIN_IOU[precision] if min_iou is None else min_iou
     for number, (image, reference) in enumerate(bundle.golden()):
-        got = probabilities(image)
+        got = runner.probabilities(image)
         if got.shape != reference.shape:
             raise ParityError(
                 f"{name}: golden frame {number} gives {list(got.shape)} probabilities, "

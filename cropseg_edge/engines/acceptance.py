@@ -12,6 +12,7 @@ from cropseg_edge.fade import decode
 from cropseg_edge.letterbox import Letterbox
 
 RUNS = 20
+MOST_MS = 2000.0  # for the time alone, on a slow computer
 
 
 class Trial(NamedTuple):
@@ -31,16 +32,15 @@ class Trial(NamedTuple):
 def try_out(bundle: Bundle, path: FramePath, runs: int = RUNS) -> Trial:
     """Run the golden frames through a path, stage by stage and whole, then take the time.
 
-    On ONNX Runtime at FP32 the probabilities must agree to 0.001. Everywhere the masks must: IoU
-    at least 0.99, at INT8 0.97.
+    Beyond what `check_golden` asks of the probabilities, the labels of the whole frame must overlap
+    those of the reference: IoU at least 0.99, at INT8 0.97.
 
     Raises:
         ParityError: a mask or a probability is further off than allowed, or not finite.
         EngineError: the engine failed.
     """
     precision = path.engine.precision
-    limit = None if path.engine.name == "onnxruntime" else 1.0  # TF32 and FP16 round probabilities
-    parities = check_golden(bundle, path.probabilities, precision, max_difference=limit)
+    parities = check_golden(bundle, path)
     ious = [parity.iou for parity in parities]
     letterbox, golden = Letterbox(bundle.manifest.input), bundle.golden()
     for number, (image, reference) in enumerate(golden):
@@ -54,9 +54,9 @@ def try_out(bundle: Bundle, path: FramePath, runs: int = RUNS) -> Trial:
                 f"{segmented.fault or f'IoU {iou:.3f}, allowed is {MIN_IOU[precision]:g}'}"
             )
         ious.append(iou)
-    times = []
-    for run in range(runs):
-        image = golden[run % len(golden)][0]
+    times: list[float] = []
+    while len(times) < runs and sum(times) < MOST_MS:
+        image = golden[len(times) % len(golden)][0]
         started = time.perf_counter()
         path.segment(image, Watch())
         times.append(1e3 * (time.perf_counter() - started))

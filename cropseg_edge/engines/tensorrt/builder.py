@@ -4,6 +4,7 @@ One way for TensorRT 10.3 to 11.4 and TensorRT-RTX: the network is strongly type
 those of the graph, no precision flag is ever set. What one version lacks is looked up.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from cropseg_edge.engines.tensorrt.settings import BuildSettings
 from cropseg_edge.errors import BundleError, EngineError
 
 MB = 1 << 20
-LOGGED = 5  # messages of TensorRT that an error quotes, the last ones
+LOGGED = 5  # errors of TensorRT that ours quote, the last ones
 Progress = Callable[[str, int, int], None]  # phase at work, steps of the whole done, steps in all
 
 
@@ -32,12 +33,12 @@ class Built(NamedTuple):
 
 
 def make_logger(trt: Any) -> Any:
-    """A TensorRT logger that prints nothing and keeps warnings and errors in `messages`."""
+    """A TensorRT logger that prints nothing and keeps the last errors in `messages`."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.messages: list[str] = []
+            self.messages: deque[str] = deque(maxlen=LOGGED)
 
         def log(self, severity: Any, msg: str) -> None:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
@@ -151,4 +152,4 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
 
 def _logged(logger: Any) -> str:
-    return "; ".join(dict.fromkeys(logger.messages[-LOGGED:]))[:1000]
+    return "; ".join(dict.fromkeys(logger.messages))[:1000]

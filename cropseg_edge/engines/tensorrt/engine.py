@@ -48,9 +48,23 @@ class TensorRtEngine:
         self._captured = False
         self._buffers: dict[str, Any] = {}
         self._context: Any = None
+        self._engine: Any = None
+        self._runtime: Any = None
         self._logger = make_logger(trt)
-        self._runtime: Any = trt.Runtime(self._logger)
-        self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
+        try:
+            self._load(trt, cuda, plan, bundle)
+        except (EngineError, cuda.Error):
+            self.close()
+            raise
+
+    def _load(self, trt: Any, cuda: Any, plan: bytes, bundle: Bundle) -> None:
+        try:
+            self._runtime = trt.Runtime(self._logger)
+        except TypeError as error:  # what pybind11 raises where the constructor gave nothing
+            raise EngineError(
+                f"TensorRT {trt.__version__} cannot start: {self._logged()}"
+            ) from error
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError(
                 f"TensorRT {trt.__version__} cannot load the engine{self._why(cuda, len(plan))}"
@@ -137,4 +151,4 @@ class TensorRtEngine:
         )
 
     def _logged(self) -> str:
-        return "; ".join(dict.fromkeys(self._logger.messages[-3:]))[:600]
+        return "; ".join(dict.fromkeys(self._logger.messages))[:600]

@@ -221,6 +221,8 @@ def test_too_little_memory_is_said_before_the_build(
         ("unloadable", 1 << 30, "cannot load the engine: out of memory (1024 MB are free"),
         ("memory", 1 << 30, "cannot make a context"),
         ("", 1 << 15, "the GPU's memory ran out"),
+        ("", 60_000, "the GPU's memory ran out"),
+        ("", 140_000, "the GPU's memory ran out"),
     ],
 )
 def test_out_of_memory_at_load_falls_back_and_frees_everything(
