@@ -81,7 +81,10 @@ class Segmenter:
 
         Raises:
             FrameError: the image is not uint8 [H, W, 3] or has a side under 16 pixels.
+            DeviceLostError: the GPU has failed for good in a frame before.
         """
+        if self.lost:
+            raise DeviceLostError(self.lost)
         watch = Watch()
         check_frame(frame)
         status, reason = judge(frame)

@@ -52,6 +52,7 @@ def evaluate(
     from numpy.typing import NDArray
 
     from cropseg_edge.bundle import read_bundle
+    from cropseg_edge.errors import DeviceLostError
     from cropseg_edge.evaluation import evaluate as evaluate_root
     from cropseg_edge.evaluation import evaluate_pairs, read_folders
     from cropseg_edge.files import write_atomically
@@ -83,6 +84,8 @@ def evaluate(
             split = split or "dev"
             results = evaluate_root(segment, images, split, sets or None, progress)
             document = {"bundle": head, "split": split, "datasets": results}
+        if segmenter.lost:
+            raise DeviceLostError(segmenter.lost)
     click.echo(_table(results))
     if json_file is not None:
         write_atomically(json_file, json.dumps(document, indent=2).encode() + b"\n")

@@ -62,29 +62,40 @@ def build_in_process(
     Raises:
         EngineError: the build failed, was killed or crashed; the message says what to do.
         BundleError: TensorRT refuses the graph.
-        OSError: there is no room for temporary files.
     """
-    with tempfile.TemporaryDirectory(prefix="cropseg-build-") as name:
-        folder = Path(name)
-        (folder / "graph.onnx").write_bytes(graph)
-        (folder / "settings.json").write_text(settings.model_dump_json())
-        if timing_cache is not None:
-            (folder / "timing.cache").write_bytes(timing_cache)
-        command = [sys.executable, "-m", "cropseg_edge.engines.tensorrt.child", module, name]
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        try:
-            error, tail = _follow(child, tick)
-            code = child.wait()
-        finally:
-            child.kill()
-            child.wait()
-        if error is not None:
-            raise error
-        if code != 0:
-            raise EngineError(_cause(code, tail))
-        return Built((folder / "engine.plan").read_bytes(), (folder / "timing.cache").read_bytes())
+    try:
+        with tempfile.TemporaryDirectory(prefix="cropseg-build-") as name:
+            folder = Path(name)
+            (folder / "graph.onnx").write_bytes(graph)
+            (folder / "settings.json").write_text(settings.model_dump_json())
+            if timing_cache is not None:
+                (folder / "timing.cache").write_bytes(timing_cache)
+            _run(module, folder, tick)
+            plan, timings = folder / "engine.plan", folder / "timing.cache"
+            return Built(plan.read_bytes(), timings.read_bytes())
+    except OSError as error:
+        raise EngineError(
+            f"the build needs room for temporary files in {tempfile.gettempdir()} and a process: "
+            f"{error}; TMPDIR names another folder"
+        ) from error
+
+
+def _run(module: str, folder: Path, tick: Tick | None) -> None:
+    """Let the child build in the folder. Raises EngineError, BundleError, OSError."""
+    command = [sys.executable, "-m", "cropseg_edge.engines.tensorrt.child", module, str(folder)]
+    child = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        error, tail = _follow(child, tick)
+        code = child.wait()
+    finally:
+        child.kill()
+        child.wait()
+    if error is not None:
+        raise error
+    if code != 0:
+        raise EngineError(_cause(code, tail))
 
 
 def _follow(

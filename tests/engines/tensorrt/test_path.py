@@ -8,7 +8,7 @@ import pytest
 
 from cropseg_edge.bundle import Bundle
 from cropseg_edge.engines.tensorrt.build import build_and_accept
-from cropseg_edge.errors import EngineError
+from cropseg_edge.errors import DeviceLostError, EngineError
 from cropseg_edge.frames import Frame
 from cropseg_edge.mask import Status
 from cropseg_edge.segmenter import Segmenter
@@ -133,6 +133,9 @@ def test_a_gpu_that_is_lost_says_that_a_new_process_is_needed(
     assert mask.status is Status.INVALID
     assert "started anew" in mask.reason
     assert "started anew" in segmenter.lost
+    with pytest.raises(DeviceLostError, match="started anew"):
+        segmenter.segment(frame(picture))
+    segmenter.close()
 
 
 def test_without_a_cuda_graph_it_says_so_and_runs(
