@@ -1,0 +1,113 @@
+"""Only an engine whose golden masks are right runs; what fails makes way for the next."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from cropseg_edge.bundle import Bundle, read_bundle
+from cropseg_edge.engines.tensorrt.build import build_and_accept
+from cropseg_edge.errors import EngineError
+from cropseg_edge.segmenter import Segmenter
+from tests.engines.tensorrt.conftest import Robot
+from tests.engines.tensorrt.fallback import assert_falls_back, built
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [("nan", "NaN or infinity"), ("wrong", "mask IoU"), ("fails", "TensorRT failed to run")],
+)
+def test_an_engine_that_fails_is_quarantined_until_it_is_built_again(
+    robot: Robot, bundle: Bundle, picture, caplog, script: str, reason: str
+) -> None:
+    robot.runs(f"fp16={script}")
+    said: list[str] = []
+    assert build_and_accept(robot.platform(), bundle, ["fp16"], say=said.append) == {}
+    assert "quarantined" in said[-1]
+    assert reason in said[-1]
+    robot.runs("")
+    assert_falls_back(bundle, picture, caplog, "quarantined since", reason)
+    assert build_and_accept(robot.platform(), bundle, ["fp16"], say=said.append) == {}
+    assert "--force" in said[-1]
+    assert build_and_accept(robot.platform(), bundle, ["fp16"], force=True)
+    with Segmenter(bundle, engine="auto") as segmenter:
+        assert segmenter.engine.name == "tensorrt"
+
+
+@pytest.mark.parametrize(
+    ("script", "accepted"),
+    [
+        ("", ["int8", "fp16"]),
+        ("int8=nan", ["fp16"]),
+        ("int8=wrong fp16=nan", ["fp32"]),
+        ("int8=wrong fp16=nan fp32=fails", []),
+    ],
+)
+def test_the_chain_goes_on_to_the_next_precision(
+    robot: Robot, bundle: Bundle, script: str, accepted: list[str]
+) -> None:
+    robot.runs(script)
+    said: list[str] = []
+    assert list(build_and_accept(robot.platform(), bundle, say=said.append)) == accepted
+    for word in script.split():
+        precision = word.split("=")[0]
+        assert any(line.startswith(f"{precision}: quarantined: ") for line in said)
+    with Segmenter(bundle, engine="auto") as segmenter:
+        assert segmenter.engine.name == ("tensorrt" if accepted else "onnxruntime")
+        assert segmenter.engine.precision in (accepted or ["fp32"])
+
+
+def test_the_fastest_accepted_engine_is_taken(robot: Robot, bundle: Bundle) -> None:
+    build_and_accept(robot.platform(), bundle)
+    for precision, latency in (("int8", 9.0), ("fp16", 4.0)):
+        (path,) = robot.cache.glob(f"*-{precision}.json")
+        document = json.loads(path.read_text())
+        document["verdict"]["latency_ms"] = latency
+        path.write_text(json.dumps(document))
+    with Segmenter(bundle, engine="auto") as segmenter:
+        assert segmenter.engine.precision == "fp16"
+    robot.runs("fp16=memory")
+    with Segmenter(bundle, engine="auto") as segmenter:
+        assert segmenter.engine.precision == "int8"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason"),
+    [(None, "has not been tried on this device"), ("0.0.1", "accepted by cropseg-edge 0.0.1")],
+)
+def test_only_an_engine_that_was_accepted_by_this_version_runs(
+    robot: Robot, bundle: Bundle, picture, caplog, verdict: str | None, reason: str
+) -> None:
+    _, sidecar = built(robot, bundle)
+    document = json.loads(sidecar.read_text())
+    document["verdict"] = verdict and document["verdict"] | {"package": verdict}
+    sidecar.write_text(json.dumps(document))
+    assert_falls_back(bundle, picture, caplog, reason)
+
+
+def test_an_engine_that_takes_the_gpu_down_is_remembered(robot: Robot, bundle: Bundle) -> None:
+    robot.runs("int8=lost")
+    with pytest.raises(EngineError, match="started anew"):
+        build_and_accept(robot.platform(), bundle)
+    robot.gpu.lost = False  # a new process
+    said: list[str] = []
+    assert list(build_and_accept(robot.platform(), bundle, say=said.append)) == ["fp16"]
+    assert any("int8: it is quarantined" in line for line in said)
+
+
+def test_a_laptop_without_tensorrt_is_quiet(tiny_bundle_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    with Segmenter(read_bundle(tiny_bundle_path), engine="auto", threads=1) as segmenter:
+        assert segmenter.engine.name == "onnxruntime"
+    assert caplog.text == ""
+
+
+def test_a_broken_installation_of_tensorrt_is_said(
+    robot: Robot, bundle: Bundle, picture, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot.tensorrt("8.6.2")
+    assert_falls_back(bundle, picture, caplog, "TensorRT 8.6.2 is too old; 10.3")
+    robot.tensorrt("10.3.0")
+    monkeypatch.setitem(__import__("sys").modules, "pycuda.driver", None)
+    assert_falls_back(bundle, picture, caplog, "pycuda cannot be imported")

@@ -1,0 +1,165 @@
+"""Faults of builds and of the cache: a clear message, a working fallback, nothing stale."""
+
+import errno
+import threading
+from pathlib import Path
+
+import pytest
+
+from cropseg_edge.bundle import Bundle
+from cropseg_edge.engines.tensorrt.build import build_and_accept, build_engine
+from cropseg_edge.engines.tensorrt.settings import BuildSettings
+from cropseg_edge.errors import EngineError, StorageError
+from cropseg_edge.frames import Frame
+from cropseg_edge.mask import Status
+from cropseg_edge.segmenter import Segmenter
+from tests.engines.tensorrt.conftest import Robot
+from tests.engines.tensorrt.fallback import assert_falls_back, built
+
+
+def test_a_mismatch_is_built_anew_and_says_why(robot: Robot, bundle: Bundle) -> None:
+    built(robot, bundle)
+    robot.tensorrt("10.16.2.10")
+    said: list[str] = []
+    assert build_and_accept(robot.platform(), bundle, ["fp16"], say=said.append)
+    assert "tensorrt is 10.16.2.10, was 10.3.0" in said[0]
+    with Segmenter(bundle, engine="tensorrt") as segmenter:
+        assert segmenter.engine.precision == "fp16"
+
+
+def test_what_is_built_is_not_built_again_unless_settings_differ_or_it_is_forced(
+    robot: Robot, bundle: Bundle
+) -> None:
+    build_and_accept(robot.platform(), bundle, ["fp16"])
+    build_and_accept(robot.platform(), bundle, ["fp16"])
+    assert robot.count("build") == 1
+    build_and_accept(robot.platform(), bundle, ["fp16"], force=True)
+    assert robot.count("build") == 2
+    build_and_accept(robot.platform(), bundle, ["fp16"], BuildSettings(workspace_mb=64))
+    assert robot.count("build") == 3
+    with Segmenter(bundle, engine="tensorrt") as segmenter:  # whatever its settings
+        assert segmenter.engine.precision == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("killed", "the memory ran out; close other programs, add swap"),
+        ("crash", "crashed with SIGSEGV"),
+        ("memory", "out of memory during the build"),
+    ],
+)
+def test_a_build_that_dies_leaves_nothing_and_says_what_to_do(
+    robot: Robot, bundle: Bundle, picture, caplog, script: str, reason: str
+) -> None:
+    robot.builds(f"fp16={script}")
+    said: list[str] = []
+    assert build_and_accept(robot.platform(), bundle, ["fp16"], say=said.append) == {}
+    assert reason in " ".join(said)
+    assert not list(robot.cache.glob("*.engine"))
+    assert not list(robot.cache.glob("*.json"))
+    assert_falls_back(bundle, picture, caplog, "it is not built yet")
+
+
+def test_a_killed_rebuild_leaves_no_engine_that_could_be_stale(
+    robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between engine and sidecar: the engine file alone is never used."""
+    built(robot, bundle)
+
+    def killed(*_: object) -> None:
+        raise SystemExit("killed here")
+
+    monkeypatch.setattr("cropseg_edge.engines.tensorrt.cache.EngineCache.update", killed)
+    with pytest.raises(SystemExit):
+        build_and_accept(robot.platform(), bundle, ["fp16"], force=True)
+    assert list(robot.cache.glob("*.engine"))
+    with pytest.raises(EngineError, match="it is not built yet"):
+        Segmenter(bundle, engine="tensorrt", precision="fp16")
+
+
+def test_too_little_memory_is_said_before_the_build(
+    robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cropseg_edge.engines.tensorrt.build.available_memory_mb", lambda: 900)
+    with pytest.raises(EngineError, match=r"may need 1512 MB of memory and 900 MB are free.*swap"):
+        build_engine(robot.platform(), bundle, "fp16", BuildSettings())
+    small = BuildSettings(workspace_mb=64, max_memory_mb=800)
+    assert build_engine(robot.platform(), bundle, "fp16", small)
+    assert robot.count("build") == 1
+
+
+def _full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("fault", ["full", "no home", "a file in the way"])
+def test_without_a_cache_it_builds_warns_and_runs(
+    robot: Robot, bundle: Bundle, picture, caplog, monkeypatch, tmp_path: Path, fault: str
+) -> None:
+    if fault == "full":
+        monkeypatch.setattr("cropseg_edge.engines.tensorrt.cache.write_atomically", _full)
+    elif fault == "no home":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    else:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with Segmenter(bundle, engine="auto", build_if_missing=True) as segmenter:
+        assert segmenter.engine.name == "tensorrt"
+        assert segmenter.segment(Frame(picture, 0, "", 0, "name")).status is Status.OK
+    assert "engines cannot be kept" in caplog.text
+    assert "set XDG_CACHE_HOME" in caplog.text
+    with pytest.raises(StorageError, match="cannot be kept"):
+        build_and_accept(robot.platform(), bundle, ["fp16"], must_keep=True)
+
+
+def test_a_read_only_cache_is_read(
+    robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built(robot, bundle)
+    for name in ("mkdir", "touch", "write_bytes", "write_text", "unlink"):
+        monkeypatch.setattr(Path, name, _full)  # root may write to a read-only folder
+    monkeypatch.setattr("cropseg_edge.engines.tensorrt.cache.write_atomically", _full)
+    with Segmenter(bundle, engine="tensorrt") as segmenter:
+        assert segmenter.engine.precision == "fp16"
+
+
+def test_no_room_for_temporary_files_is_said(
+    robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.TemporaryDirectory", _full)
+    said: list[str] = []
+    assert build_and_accept(robot.platform(), bundle, ["fp16"], say=said.append) == {}
+    assert "No space left on device; TMPDIR names another folder" in said[-1]
+
+
+def test_two_who_build_at_once_build_once(robot: Robot, bundle: Bundle) -> None:
+    robot.builds("fp16=slow")
+    said: list[str] = []
+    engines = []
+
+    def build() -> None:
+        engine = build_engine(robot.platform(), bundle, "fp16", BuildSettings(), say=said.append)
+        engines.append(engine)
+
+    threads = [threading.Thread(target=build) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({engine.sidecar.engine_sha256 for engine in engines}) == 1
+    assert robot.count("build") == 1
+    assert any("another process builds this engine" in line for line in said)
+
+
+def test_a_lock_that_stays_held_ends_in_a_message(robot: Robot, bundle: Bundle) -> None:
+    cache = robot.platform().cache
+    with (
+        cache.lock(bundle, "fp16"),
+        pytest.raises(EngineError, match="another process has been building"),
+        cache.lock(bundle, "fp16", timeout_s=0),
+    ):
+        pass
+    with cache.lock(bundle, "fp16", timeout_s=0):
+        pass

@@ -1,0 +1,130 @@
+"""Faults of engine files, sidecars and the GPU's memory: a clear message, then ONNX Runtime."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cropseg_edge.bundle import Bundle, Manifest, write_bundle
+from tests.engines.tensorrt.conftest import Robot
+from tests.engines.tensorrt.fallback import assert_falls_back, built
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: data[: len(data) // 2], "its file is damaged"),
+        (lambda data: data[:99] + bytes([data[99] ^ 4]) + data[100:], "its file is damaged"),
+        (lambda data: b"", "its file is damaged (0 bytes"),
+        (lambda data: data + b"x", "its file is damaged"),
+    ],
+    ids=["truncated", "bit flipped", "empty", "longer"],
+)
+def test_a_damaged_engine_never_reaches_tensorrt(
+    robot: Robot, bundle: Bundle, picture, caplog, damage, reason: str
+) -> None:
+    engine, _ = built(robot, bundle)
+    engine.write_bytes(damage(engine.read_bytes()))
+    loads = robot.count("load")
+    assert_falls_back(bundle, picture, caplog, reason)
+    assert robot.count("load") == loads
+
+
+def test_an_engine_of_another_tensorrt_names_both_versions(
+    robot: Robot, bundle: Bundle, picture, caplog
+) -> None:
+    built(robot, bundle)
+    robot.tensorrt("10.16.2.10")
+    loads = robot.count("load")
+    assert_falls_back(bundle, picture, caplog, "tensorrt is 10.16.2.10, was 10.3.0")
+    assert robot.count("load") == loads
+
+
+def test_an_engine_of_another_device_names_both(
+    robot: Robot, bundle: Bundle, picture, caplog
+) -> None:
+    built(robot, bundle)
+    robot.gpu.name, robot.gpu.capability, robot.gpu.driver = "Thor", (11, 0), 13020
+    loads = robot.count("load")
+    assert_falls_back(
+        bundle,
+        picture,
+        caplog,
+        "device is Thor, was Orin",
+        "compute_capability is 11.0, was 8.7",
+        "driver is 13.2, was 12.6",
+    )
+    assert robot.count("load") == loads
+
+
+def test_an_engine_of_another_bundle_is_not_used(
+    robot: Robot, bundle: Bundle, picture, caplog, tmp_path: Path
+) -> None:
+    engine, sidecar = built(robot, bundle)
+    document = bundle.manifest.model_dump() | {"version": "0.0.2"}
+    manifest = Manifest.model_validate(document)
+    other = write_bundle(tmp_path / "other.cropseg", manifest, bundle.members)
+    copy = engine.with_name(engine.name.replace(bundle.sha256[:16], other.sha256[:16]))
+    shutil.copy(engine, copy)
+    shutil.copy(sidecar, copy.with_suffix(".json"))
+    loads = robot.count("load")
+    assert_falls_back(
+        other, picture, caplog, f"bundle_sha256 is {other.sha256}, was {bundle.sha256}"
+    )
+    assert robot.count("load") == loads
+
+
+def _swap_hash(path: Path) -> None:
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"engine_sha256": "0" * 64}))
+
+
+def _to_link(path: Path) -> None:
+    elsewhere = path.with_name("elsewhere")
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.unlink(), "it is not built yet"),
+        (lambda path: path.write_text(""), "its sidecar is damaged"),
+        (lambda path: path.write_text(path.read_text()[:200]), "its sidecar is damaged"),
+        (lambda path: path.write_text('{"format": 2}'), "its sidecar is damaged"),
+        (_swap_hash, "its file is damaged"),
+        (_to_link, "cannot be read"),
+        (lambda path: _to_link(path.with_suffix(".engine")), "cannot be read"),
+        (lambda path: path.parent.chmod(0o777), "chmod 700"),
+    ],
+    ids=["gone", "empty", "cut", "newer", "other hash", "link", "engine a link", "open folder"],
+)
+def test_a_wrong_sidecar_or_folder_is_refused(
+    robot: Robot, bundle: Bundle, picture, caplog, damage, reason: str
+) -> None:
+    _, sidecar = built(robot, bundle)
+    damage(sidecar)
+    loads = robot.count("load")
+    assert_falls_back(bundle, picture, caplog, reason)
+    assert robot.count("load") == loads
+
+
+@pytest.mark.parametrize(
+    ("script", "budget", "reason"),
+    [
+        ("unloadable", 1 << 30, "cannot load the engine: out of memory (1024 MB are free"),
+        ("memory", 1 << 30, "cannot make a context"),
+        ("", 1 << 15, "the GPU's memory ran out"),
+        ("", 60_000, "the GPU's memory ran out"),
+        ("", 140_000, "the GPU's memory ran out"),
+    ],
+)
+def test_out_of_memory_at_load_falls_back_and_frees_everything(
+    robot: Robot, bundle: Bundle, picture, caplog, script: str, budget: int, reason: str
+) -> None:
+    built(robot, bundle)
+    robot.runs(f"fp16={script}" if script else "")
+    robot.gpu.budget = budget
+    assert_falls_back(bundle, picture, caplog, reason)
+    assert robot.gpu.live == {}
