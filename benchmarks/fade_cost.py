@@ -87,7 +87,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = {
-        form: measure(replace(SIZES[args.size], **changes), args.width, args.height, args.frames)
+        form: measure(
+            replace(SIZES[args.size], fine=1, **changes), args.width, args.height, args.frames
+        )
         for form, changes in FORMS.items()
     }
     base = sum(rows["none (bilinear)"][key] for key in ("engine_ms", "stage_ms"))

@@ -64,10 +64,11 @@ class Letterbox:
             self._fit = fit
         resized = shrink(image, fit.width, fit.height)
         rows, columns = slice(fit.top, fit.top + fit.height), slice(fit.left, fit.left + fit.width)
+        channels = cv2.split(resized)
         for plane, channel in enumerate(self._channels):
-            view = self._buffer[0, plane, rows, columns]
-            np.multiply(resized[..., channel], self._scale[plane], out=view)
-            view += self._offset[plane]
+            view, pixels = self._buffer[0, plane, rows, columns], channels[channel]
+            scale, offset = self._scale[plane], self._offset[plane]
+            cv2.addWeighted(pixels, scale, pixels, 0, offset, dst=view, dtype=cv2.CV_32F)
         return self._buffer
 
     def affine(self, height: int, width: int, grid_height: int, grid_width: int) -> Affine:

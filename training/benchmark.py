@@ -57,7 +57,8 @@ class FixedBatch(Run):
         crop, share = self.config.data.crop, self.config.batch // self.workers.world
         generator = torch.Generator().manual_seed(self.config.seed)
         image = torch.randn(share, 3, crop, crop, generator=generator)
-        sets = torch.randint(1, 8, (share, crop, crop), generator=generator).to(torch.uint8)
+        labels = crop // self.config.data.label_step
+        sets = torch.randint(1, 8, (share, labels, labels), generator=generator).to(torch.uint8)
         return itertools.repeat((image, sets))
 
 

@@ -30,6 +30,7 @@ class DataConfig(Section):
     validation: float = Field(0.04, ge=0, lt=1)  # share of each set held out of training
     crop: int = Field(320, ge=64, multiple_of=32)
     frame: tuple[int, int] = (640, 480)  # width, height that a picture is fitted into: scale 1
+    label_step: int = Field(1, ge=1, le=4)  # pixels of a crop from one label to the next
     workers: int = Field(1, ge=0)
     cache: float = Field(4.0, ge=0)  # GB of decoded pictures that each worker keeps
 
@@ -71,6 +72,7 @@ class TrainConfig(Section):
     size: str = "nano"
     drop_path: float | None = Field(None, ge=0, lt=1)  # instead of the size's own
     last_step: Literal["fade", "bilinear"] | None = None  # instead of the size's own
+    fine: int | None = Field(None, ge=1, le=4)  # instead of the size's own
     init: Path | None = None  # checkpoint of an earlier stage whose weights this run starts from
     trunk: str | None = None  # ViT, BEiT or DINO weights to start from: file, folder or hub name
     steps: int = Field(ge=1)

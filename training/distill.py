@@ -138,7 +138,7 @@ class DistillRun(Run):
         taught = self.lesson.of(*self._place, image, self)
         own = watch(self.model, partial(self.call, "predict"), image)
         maps = self._project("forward", own.maps) if self._project else own.maps
-        logits = bilinear_like(own.logits[:labelled], image.shape[-2:])
+        logits = bilinear_like(own.logits[:labelled], sets.shape[-2:])
         losses = torch.stack(
             [
                 divergence(own.logits, taught.logits, self.settings.temperature),

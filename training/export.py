@@ -27,11 +27,12 @@ from cropseg_edge.bundle import (
 )
 from cropseg_edge.errors import ConfigError, ParityError
 from cropseg_edge.fade import fade_probabilities
+from cropseg_edge.letterbox import Letterbox
 from cropseg_edge.mask import CLASSES
 from cropseg_edge.simulator import FieldSimulator
 from training.checkpoint import load_model
 from training.config import TrainConfig
-from training.data.batches import MEAN, STD, normalise
+from training.data.batches import MEAN, STD
 from training.data.fields import find_set, held_out
 from training.models.deformable_attention import DeformableAttention
 from training.models.fade import FadeInputs
@@ -90,8 +91,8 @@ def export_bundle(
     checkpoint: Path,
     out: Path,
     *,
-    width: int = 640,
-    height: int = 480,
+    width: int | None = None,
+    height: int | None = None,
     version: str = __version__,
     metrics: Path | None = None,
     note: str = "",
@@ -99,6 +100,7 @@ def export_bundle(
     """Write the bundle of a checkpoint.
 
     Args:
+        width, height: of the network's input; None takes the frame that it was trained for.
         metrics: JSON of `cropseg eval --json` to put into the manifest.
         note: what else should be known of the training.
 
@@ -107,20 +109,23 @@ def export_bundle(
         ConfigError: unreadable checkpoint or metrics, a name that does not end in .cropseg, or a
             size that the network cannot take.
     """
-    if width % 32 or height % 32:
-        raise ConfigError(f"width and height must be multiples of 32, got {width}x{height}")
     if out.suffix != ".cropseg":
         raise ConfigError(f"a bundle's name ends in .cropseg, got {out}")
     figures = read_metrics(metrics) if metrics else {}
     model, state = load_model(checkpoint)
-    frames = [golden_frame(*what, width, height) for what in GOLDEN]
+    config = TrainConfig.model_validate(yaml.safe_load(state["config"]))
+    width, height = width or config.data.frame[0], height or config.data.frame[1]
+    step, fine = model.multiple, model.fine
+    if width % step or height % step:
+        raise ConfigError(f"width and height must be multiples of {step}, got {width}x{height}")
+    frames = [golden_frame(*what, width // fine, height // fine) for what in GOLDEN]
     expected = [reference_probabilities(model, frame) for frame in frames]
     members: dict[str, bytes] = {}
     graphs = {"onnxruntime": "model.onnx", "tensorrt": "model.tensorrt.onnx"}
     for engine, name in graphs.items():
         members[name] = export_onnx(model, width, height, gather=engine == "tensorrt")
         worst = max(
-            float(np.abs(onnx_probabilities(session, frame) - reference).max())
+            float(np.abs(onnx_probabilities(session, frame, fine) - reference).max())
             for session in [open_session(members[name])]
             for frame, reference in zip(frames, expected, strict=True)
         )
@@ -138,7 +143,6 @@ def export_bundle(
         np.save(array, reference, allow_pickle=False)
         members[record.probabilities] = array.getvalue()
         golden.append(record)
-    config = TrainConfig.model_validate(yaml.safe_load(state["config"]))
     steps = state["step"] + state.get("steps_before", 0)
     manifest = Manifest(
         name=f"cropseg-{state['size']['name']}",
@@ -173,15 +177,25 @@ def export_bundle(
 def golden_frame(
     species: str, condition: str, camera: str, width: int, height: int
 ) -> NDArray[np.uint8]:
-    """A simulated frame at the network's input size, uint8 BGR."""
+    """A simulated frame, uint8 BGR."""
     simulator = FieldSimulator(species, condition, camera, seed=1, width=width, height=height)
     return simulator.render(0).image
 
 
+def network_input(frame: NDArray[np.uint8], fine: int) -> NDArray[np.float32]:
+    """The input float32 [1, 3, fine * H, fine * W] of a frame uint8 [H, W, 3] BGR."""
+    height, width = (fine * side for side in frame.shape[:2])
+    spec = InputSpec(
+        tensor="image", width=width, height=height, mean=MEAN, std=STD, color_order="rgb"
+    )
+    return Letterbox(spec).fill(frame)
+
+
 @torch.no_grad()
 def reference_probabilities(model: CropSegmenter, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """PyTorch's class probabilities after FADE, float32 [3, H/2, W/2]."""
-    return model(normalise(frame)[None])[0].softmax(0).numpy()
+    """PyTorch's class probabilities after FADE, float32 [3, H/2, W/2], for uint8 [H, W, 3] BGR."""
+    image = torch.from_numpy(network_input(frame, model.fine))
+    return model(image)[0].softmax(0).numpy()
 
 
 def open_session(graph: bytes):
@@ -191,9 +205,9 @@ def open_session(graph: bytes):
     return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
 
-def onnx_probabilities(session, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+def onnx_probabilities(session, frame: NDArray[np.uint8], fine: int) -> NDArray[np.float32]:
     """The same through ONNX Runtime and the FADE stage that runs on the robot."""
-    outputs = session.run(list(OUTPUTS), {"image": normalise(frame)[None].numpy()})
+    outputs = session.run(list(OUTPUTS), {"image": network_input(frame, fine)})
     return fade_probabilities(*outputs)
 
 

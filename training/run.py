@@ -24,6 +24,8 @@ from training.data.batches import batches
 from training.distributed import join, replicate, shard, sharded_like, whole
 from training.losses import partial_cross_entropy, set_dice
 from training.models.fade import bilinear_like
+from training.models.growth import grow
+from training.models.registry import ModelSize
 from training.optimiser import learning_rate, make_optimiser, set_rate
 from training.start import start
 
@@ -52,6 +54,11 @@ class Run:
         torch.manual_seed(config.seed)
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.size, model = start(config)
+        if config.data.crop % model.multiple:
+            raise ConfigError(
+                f"data.crop {config.data.crop} must be a multiple of {model.multiple} for size "
+                f"{self.size.name}"
+            )
         self.model = model.to(self.device)
         if config.parallel == "ddp":  # FSDP takes contiguous weights only
             self.model = self.model.to(memory_format=self.layout)
@@ -97,9 +104,9 @@ class Run:
         }
 
     def start_from(self, state: dict[str, Any]) -> None:
-        """Take over the averaged weights of an earlier stage; ConfigError if of another size."""
-        self._check_size(state)
-        self.start_from_weights(state["ema"])
+        """Take over the averaged weights of an earlier stage, of this size or of one that can grow
+        into it; ConfigError otherwise."""
+        self.start_from_weights(grow(state["ema"], self._size_of(state), self.size))
         self.steps_before = state.get("steps_before", 0) + state["step"]
 
     def start_from_weights(self, weights: dict[str, Tensor]) -> None:
@@ -146,12 +153,14 @@ class Run:
         }
         self.optimiser.load_state_dict({**state, "state": moments})
 
-    def _check_size(self, state: dict[str, Any]) -> None:
+    def _size_of(self, state: dict[str, Any]) -> ModelSize:
         try:
-            same = replace(size_of(state), drop_path=self.size.drop_path) == self.size
+            return size_of(state)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError("the checkpoint's size is not understood; is it newer?") from error
-        if not same:
+
+    def _check_size(self, state: dict[str, Any]) -> None:
+        if replace(self._size_of(state), drop_path=self.size.drop_path) != self.size:
             raise ConfigError(
                 f"the checkpoint is of size {state['size']['name']} with other widths than "
                 f"{self.size.name} has here; choose another --out"
@@ -175,15 +184,15 @@ class Run:
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             return self._replicated(method, *inputs)
 
-    def predict(self, image: Tensor) -> Tensor:
-        """Logits of the network in training, float32 [B, classes, H, W], for float32 [B, 3, H, W]
-        RGB normalised."""
-        return bilinear_like(self.call("forward", image).float(), image.shape[-2:])
+    def predict(self, image: Tensor, labels: Tensor) -> Tensor:
+        """Logits of the network in training, float32 [B, classes, h, w], for float32 [B, 3, H, W]
+        RGB normalised; where the `labels` [B, h, w] of the same pictures lie."""
+        return bilinear_like(self.call("forward", image).float(), labels.shape[-2:])
 
     def loss(self, batch: Any) -> Tensor:
         """The scalar to be minimised, for one item of `batches`: here, crops and class sets."""
         image, sets = batch
-        logits = self.predict(image)
+        logits = self.predict(image, sets)
         return partial_cross_entropy(logits, sets) + self.config.dice * set_dice(logits, sets)
 
     def after_step(self) -> None:

@@ -91,12 +91,12 @@ class SelfTrainRun(Run):
 
     @torch.no_grad()
     def labels(self, weak: Tensor, ground: Tensor) -> Tensor:
-        """The teacher's class sets uint8 [B, H, W] of weak views [B, 3, H, W], thresholds moved,
-        vegetation taken out where depth says bare ground (bool [B, H, W])."""
+        """The teacher's class sets uint8 [B, h, w] of weak views [B, 3, H, W], thresholds moved,
+        vegetation taken out where depth says bare ground (bool [B, h, w])."""
         selection = self.settings.selection
         with autocast(self):
             logits = self.teacher(weak)
-        probability = bilinear_like(logits.float(), weak.shape[-2:]).softmax(1)
+        probability = bilinear_like(logits.float(), ground.shape[-2:]).softmax(1)
         momentum = min(selection.momentum, (1 + self.step) / (10 + self.step))
         target = self._over_processes(balanced_thresholds(probability, selection.keep))
         self.thresholds = move_thresholds(self.thresholds, target, momentum, selection.bounds)
@@ -115,7 +115,7 @@ class SelfTrainRun(Run):
     def loss(self, batch: Any) -> Tensor:
         (image, sets), (weak, strong, ground) = batch
         labels = self.labels(weak, ground)
-        logits = self.predict(torch.cat([image, strong]))
+        logits = self.predict(torch.cat([image, strong]), sets)
         known, taught = logits.split([len(image), len(strong)])
         return self._set_loss(known, sets) + self.settings.weight * self._set_loss(taught, labels)
 

@@ -37,6 +37,8 @@ def start(config: TrainConfig) -> tuple[ModelSize, CropSegmenter]:
         size = replace(size, drop_path=config.drop_path)
     if config.last_step is not None:
         size = replace(size, last_step=config.last_step)
+    if config.fine is not None:
+        size = replace(size, fine=config.fine)
     if config.trunk is not None:
         weights = read_trunk(config.trunk)
         size = weights.fit_size(size)

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 import torch
-from torch import nn
 
 from training.config import TrainConfig
 from training.data.batches import normalise
 from training.data.fields import FieldSet, find_set, held_out
 from training.models.fade import bilinear_like
+from training.models.segformer import SegFormer
+from training.models.segmenter import CropSegmenter
 
 PICTURES_A_SET = 16
 
@@ -25,19 +26,22 @@ def validation_pictures(config: TrainConfig) -> Iterator[tuple[FieldSet, str]]:
 
 @torch.no_grad()
 def validate(
-    model: nn.Module, pictures: Iterable[tuple[FieldSet, str]], frame: tuple[int, int]
+    model: CropSegmenter | SegFormer,
+    pictures: Iterable[tuple[FieldSet, str]],
+    frame: tuple[int, int],
 ) -> tuple[float, float]:
     """Vegetation and crop mIoU in percent, the pixels of all pictures pooled.
 
     Args:
         frame: width and height that each picture is fitted into, as on the robot.
     """
+    step = model.multiple
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     counts = np.zeros((2, 2, 2), np.int64)  # reading, truth, prediction
     for field, stem in pictures:
         image, sets = field.read(stem)
         scale = min(frame[0] / image.shape[1], frame[1] / image.shape[0])
-        size = [max(32, 32 * round(extent * scale / 32)) for extent in image.shape[1::-1]]
+        size = [max(1, round(x * scale / step)) * step for x in image.shape[1::-1]]
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         sets = cv2.resize(sets, size, interpolation=cv2.INTER_NEAREST)
         logits = bilinear_like(model(normalise(image)[None].to(device)), image.shape[:2])[0]

@@ -114,6 +114,7 @@ MICRO = replace(
     adapter_heads=2,
     decoder_width=8,
     compressed=8,
+    fine=1,
     grid=(4, 4),
     drop_path=0.1,
 )

@@ -192,7 +192,7 @@ def test_segformer_b0_goes_on_where_it_stopped(config_file, trained, tmp_path):
 
 def test_segformer_cannot_be_exported(trained, tmp_path):
     with pytest.raises(ConfigError, match="for comparison only"):
-        export_bundle(trained / "last.pt", tmp_path / "s.cropseg", width=96, height=64)
+        export_bundle(trained / "last.pt", tmp_path / "s.cropseg", width=192, height=128)
 
 
 def test_what_segformer_cannot_do_is_refused(config_file, tmp_path):

@@ -132,7 +132,7 @@ def test_watching_changes_no_logits():
     with torch.no_grad():
         seen = watch(model, model.predict, image)
         torch.testing.assert_close(seen.logits, model(image))
-    assert seen.maps["decoder"].shape == (1, 8, 16, 16)
+    assert seen.maps["decoder"].shape == (1, 8, 8, 8)
     assert not model.decoder._forward_hooks
 
 

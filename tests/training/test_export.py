@@ -30,7 +30,7 @@ def bundle(checkpoint, tmp_path_factory):
     metrics = folder / "metrics.json"
     metrics.write_text(json.dumps({"datasets": {"complete": {"crop.miou": 50.0}}}))
     return export.export_bundle(
-        checkpoint, folder / "n.cropseg", width=96, height=64, metrics=metrics
+        checkpoint, folder / "n.cropseg", width=192, height=128, metrics=metrics
     )
 
 
@@ -85,12 +85,12 @@ def test_disagreement_with_pytorch_is_refused_and_nothing_is_written(
     monkeypatch.setattr(export, "TOLERANCE", 0.0)
     out = tmp_path / "refused.cropseg"
     with pytest.raises(ParityError, match="nothing was written"):
-        export.export_bundle(checkpoint, out, width=96, height=64)
+        export.export_bundle(checkpoint, out, width=192, height=128)
     assert not out.exists()
 
 
 def test_a_size_that_the_network_cannot_take_is_refused(checkpoint, tmp_path):
-    with pytest.raises(ConfigError, match="multiples of 32"):
+    with pytest.raises(ConfigError, match="multiples of 64"):
         export.export_bundle(checkpoint, tmp_path / "n.cropseg", width=100, height=64)
 
 

@@ -79,12 +79,12 @@ def test_gather_and_gridsample_read_the_same_far_outside_too():
     torch.testing.assert_close(sample_gather(value, points), sample_grid(value, points))
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 96), (96, 32)])
-def test_nano_maps_an_image_to_logits_at_half_its_size(height, width):
+@pytest.mark.parametrize(("height", "width"), [(64, 128), (192, 64)])
+def test_nano_maps_an_image_to_logits_at_a_quarter_of_its_size(height, width):
     model = build("nano").eval()
     with torch.no_grad():
         logits = model(torch.randn(2, 3, height, width))
-    assert logits.shape == (2, 3, height // 2, width // 2)
+    assert logits.shape == (2, 3, height // 4, width // 4)
 
 
 def test_every_part_of_nano_gets_a_gradient():
@@ -111,7 +111,7 @@ def test_every_part_of_nano_gets_a_gradient():
 )
 def test_every_part_of_a_variant_gets_a_gradient_at_a_size_of_its_own(changes):
     torch.manual_seed(0)
-    model = build(replace(SIZES["nano"], grid=(3, 3), **changes)).train()
+    model = build(replace(SIZES["nano"], fine=1, grid=(3, 3), **changes)).train()
     for injector in model.backbone.injectors:
         torch.nn.init.ones_(injector.gamma)
     model(torch.randn(2, 3, 64, 96)).square().mean().backward()
@@ -203,7 +203,7 @@ def test_the_parts_hold_every_parameter(name):
 
 @pytest.mark.parametrize(("lite", "gmac"), [(False, 0.74), (True, 0.24)])
 def test_fade_costs_what_its_paper_says(lite, gmac):
-    size = replace(SIZES["nano"], decoder_width=256, fade_steps=True, lite=lite)
+    size = replace(SIZES["nano"], fine=1, decoder_width=256, fade_steps=True, lite=lite)
     steps = cost(size)["steps"].macs / 1e9  # to 128, 64 and 32 a side
     assert steps == pytest.approx(gmac * (1 + 1 / 4 + 1 / 16), rel=0.02)
 

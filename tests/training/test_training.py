@@ -188,6 +188,8 @@ def test_a_pickle_with_code_in_it_never_runs(tmp_path):
 class Oracle(torch.nn.Module):
     """Calls what is greener than its red crop."""
 
+    multiple = 32
+
     def forward(self, image):
         crop = image[:, 1] > image[:, 0] + 1
         logits = torch.stack([~crop, crop, torch.zeros_like(crop)], 1).float()

@@ -8,8 +8,8 @@ import click
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The bundle to write.")
-@click.option("--width", default=640, show_default=True, help="Network input, pixels.")
-@click.option("--height", default=480, show_default=True, help="Network input, pixels.")
+@click.option("--width", type=int, help="Network input, pixels; default: as in training.")
+@click.option("--height", type=int, help="Network input, pixels; default: as in training.")
 @click.option(
     "--metrics",
     type=click.Path(path_type=Path),
@@ -17,7 +17,12 @@ import click
 )
 @click.option("--note", default="", help="What else should be known of the training.")
 def export(
-    checkpoint: Path, out: Path, width: int, height: int, metrics: Path | None, note: str
+    checkpoint: Path,
+    out: Path,
+    width: int | None,
+    height: int | None,
+    metrics: Path | None,
+    note: str,
 ) -> None:
     """Write a checkpoint as a bundle; refuses if ONNX Runtime and PyTorch disagree.
 

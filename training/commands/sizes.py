@@ -6,11 +6,14 @@ import click
 
 
 @click.command()
-@click.option("--width", default=512, show_default=True, help="Image, pixels; a multiple of 32.")
-@click.option("--height", default=512, show_default=True, help="Image, pixels; a multiple of 32.")
+@click.option("--width", default=512, show_default=True, help="Pixels; a multiple of 32.")
+@click.option("--height", default=512, show_default=True, help="Pixels; a multiple of 32.")
 @click.option("--json", "as_json", is_flag=True, help="Parameters and MACs of each part as JSON.")
 def sizes(width: int, height: int, as_json: bool) -> None:
     """Print parameters and multiply-accumulates of every size, by part.
+
+    Width and height are what the trunk sees; a size whose stem reads finer pictures gets them that
+    much larger.
 
     \b
     Example:
@@ -22,13 +25,15 @@ def sizes(width: int, height: int, as_json: bool) -> None:
 
     if width % 32 or height % 32 or min(width, height) < 32:
         raise ConfigError(f"width and height must be multiples of 32, got {width}x{height}")
-    costs = {name: cost(size, height, width) for name, size in SIZES.items()}
+    costs = {
+        name: cost(size, size.fine * height, size.fine * width) for name, size in SIZES.items()
+    }
     if as_json:
         named = {n: {part: c._asdict() for part, c in parts.items()} for n, parts in costs.items()}
         click.echo(json.dumps(named, indent=1))
         return
     parts = list(next(iter(costs.values())))
-    click.echo(f"GMAC for one image of {width}x{height}")
+    click.echo(f"GMAC for one image, {width}x{height} for the trunk")
     click.echo(f"{'size':6} {'params':>9} {'total':>8} " + " ".join(f"{p:>12}" for p in parts))
     for name, own in costs.items():
         parameters, macs = total(own)

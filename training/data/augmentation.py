@@ -18,8 +18,10 @@ def random_crop(
     frame: tuple[int, int],
     config: AugmentationConfig,
     rng: np.random.Generator,
+    label_step: int = 1,
 ) -> tuple[Image, NDArray[np.uint8]]:
-    """Crop [size, size] of picture and sets, at a random place, scale, rotation and mirroring.
+    """Crop [size, size] of a picture, at a random place, scale, rotation and mirroring, and its
+    sets at the centres of squares of `label_step` pixels.
 
     Scale 1 is the picture fitted into `frame` (width, height), which is what the robot does with
     it. Outside the picture is grey, and its set 0 (unknown).
@@ -43,7 +45,9 @@ def random_crop(
     out = cv2.warpAffine(
         image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(104, 116, 124)
     )
-    sets = cv2.warpAffine(sets, matrix, (size, size), flags=cv2.INTER_NEAREST, borderValue=0)
+    matrix[:, 2] -= (label_step - 1) / 2
+    labels = (size // label_step, size // label_step)
+    sets = cv2.warpAffine(sets, matrix / label_step, labels, flags=cv2.INTER_NEAREST, borderValue=0)
     return out.astype(np.uint8, copy=False), sets.astype(np.uint8, copy=False)
 
 

@@ -44,7 +44,8 @@ class CropDataset(Dataset):
         return self.samples
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Crop float32 [3, size, size] RGB normalised, and class sets uint8 [size, size]."""
+        """Crop float32 [3, size, size] RGB normalised, and class sets uint8 [n, n] with
+        n = size / label_step."""
         rng = np.random.default_rng((self.config.seed, index))
         chosen = int(rng.choice(len(self.sets), p=self.weights))
         stem = self.stems[chosen][rng.integers(len(self.stems[chosen]))]
@@ -54,7 +55,9 @@ class CropDataset(Dataset):
         if key not in self._cache and self._cached < data.cache * 1e9:
             self._cache[key] = picture
             self._cached += sum(part.nbytes for part in picture)
-        image, sets = random_crop(*picture, data.crop, data.frame, augmentation, rng)
+        image, sets = random_crop(
+            *picture, data.crop, data.frame, augmentation, rng, data.label_step
+        )
         return normalise(photometric(image, augmentation, rng)), torch.from_numpy(sets)
 
     def _read(self, chosen: int, stem: str) -> tuple[np.ndarray, np.ndarray]:

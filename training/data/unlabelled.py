@@ -82,14 +82,16 @@ class UnlabelledDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """The weak and the strong view, float32 [3, size, size] RGB normalised, and where depth
-        says bare ground, bool [size, size]."""
+        says bare ground, bool [n, n] with n = size / label_step."""
         rng = np.random.default_rng((self.seed, index, 1))  # 1: not the labelled stream's numbers
         chosen = int(rng.choice(len(self.sets), p=self.weights))
         stem = self.stems[chosen][rng.integers(len(self.stems[chosen]))]
         image, _ = self.sets[chosen].read(stem)
         ground = read_ground(self.ground[chosen].get(stem), image.shape[:2])
-        size, frame = self.data.crop, self.data.frame
-        weak, ground = random_crop(image, ground, size, frame, self.augmentation, rng)
+        data = self.data
+        weak, ground = random_crop(
+            image, ground, data.crop, data.frame, self.augmentation, rng, data.label_step
+        )
         strong = photometric(weak, self.augmentation, rng)
         return normalise(weak), normalise(strong), torch.from_numpy(ground > 0)
 

@@ -134,7 +134,7 @@ def _checkpoint(path: Path, name: str, device: str) -> Method:
 
     model, state = load_model(path)
     data = yaml.safe_load(state["config"])["data"]
-    frame = fitting(data["frame"])
+    frame = fitting(data["frame"], model.multiple)
     network = NetworkSegmenter(model, frame, device=device)
     return Method(
         name,

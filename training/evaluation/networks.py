@@ -24,7 +24,7 @@ class NetworkSegmenter:
 
     Args:
         network: called with RGB normalised by ImageNet's mean and deviation.
-        frame: width and height that a picture is fitted into; multiples of 32.
+        frame: width and height that a picture is fitted into; multiples of what it takes.
         classes: our class (0, 1, 2) of each of the network's; None where they are ours.
         logits: how to call the network; None calls it directly.
         device: of PyTorch.
@@ -68,9 +68,9 @@ class NetworkSegmenter:
         return decode(grid, affine, height, width).labels
 
 
-def fitting(frame: Sequence[int]) -> tuple[int, int]:
-    """Width and height, rounded up to the multiples of 32 that networks take."""
-    width, height = (32 * -(-int(extent) // 32) for extent in frame)
+def fitting(frame: Sequence[int], multiple: int) -> tuple[int, int]:
+    """Width and height, rounded up to the multiples that a network takes."""
+    width, height = (multiple * -(-int(extent) // multiple) for extent in frame)
     return width, height
 
 

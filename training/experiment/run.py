@@ -120,6 +120,7 @@ def arms(
     first, second = config.first_steps, config.second_steps
     common: dict[str, object] = {
         "size": config.network,
+        "fine": 1,  # the fields are drawn at the size that the trunk sees
         "batch": config.batch,
         "seed": seed,
         "save_every": 50,

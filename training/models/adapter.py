@@ -11,20 +11,25 @@ from training.models.fade import bilinear_like
 from training.models.vit import EPS, DropPath, VisionTransformer
 
 
-def conv_norm_relu(cin: int, cout: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def conv_norm_relu(
+    cin: int, cout: int, kernel: int = 3, stride: int = 1, padding: int = 1
+) -> nn.Sequential:
     """Convolution without bias, batch norm, ReLU."""
-    conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False)
+    conv = nn.Conv2d(cin, cout, kernel, stride, padding, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(conv, nn.BatchNorm2d(cout), nn.ReLU(inplace=True))
 
 
 class SpatialPrior(nn.Module):
-    """Stem and pyramid: local detail at strides 2, 4, 8, 16 and 32 (section 3.2)."""
+    """Stem and pyramid: local detail at strides 2, 4, 8, 16 and 32 (section 3.2).
 
-    def __init__(self, stem: int, width: int) -> None:
+    With `fine`, the picture comes at that multiple of the size that strides count from.
+    """
+
+    def __init__(self, stem: int, width: int, fine: int = 1) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            conv_norm_relu(3, stem, stride=2),
+            conv_norm_relu(3, stem, 3 * fine, 2 * fine, fine),
             conv_norm_relu(stem, stem),
             conv_norm_relu(stem, stem),
         )
@@ -124,6 +129,8 @@ class ViTAdapter(nn.Module):
         heads, points, value_ratio: of the deformable attention.
         ffn_ratio: hidden width of the extractors' feed-forward relative to d.
         extra_extractors: how many more extractors follow the last interaction.
+        fine: the picture comes at this multiple of the size that strides count from; the stem
+            reads all of it, the trunk its averages over squares of that side.
         injector_init: initial gamma of the injectors.
     """
 
@@ -141,11 +148,14 @@ class ViTAdapter(nn.Module):
         extra_extractors: int = 2,
         injector_init: float = 0.0,
         drop_path: float = 0.0,
+        fine: int = 1,
     ) -> None:
         super().__init__()
         self.vit = vit
         self.groups = groups
-        self.prior = SpatialPrior(stem, width)
+        self.fine = fine
+        self.prior = SpatialPrior(stem, width, fine)
+        self.coarse = nn.AvgPool2d(fine) if fine > 1 else nn.Identity()
         self.level_embed = nn.Parameter(torch.randn(3, width))
         self.injectors = nn.ModuleList(
             Injector(width, heads, points, value_ratio, injector_init) for _ in groups
@@ -158,12 +168,13 @@ class ViTAdapter(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(4))
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Stem map at stride 2 and the four maps of `image` [B, 3, H, W], H and W % 32 == 0."""
+        """Stem map at stride 2 and the four maps of `image` [B, 3, fine * H, fine * W], H and W
+        divisible by 32."""
         stem, (c1, *pyramid) = self.prior(image)
         shapes = [(int(m.shape[2]), int(m.shape[3])) for m in pyramid]
         tokens = [m.flatten(2).transpose(1, 2) + self.level_embed[i] for i, m in enumerate(pyramid)]
         c = torch.cat(tokens, 1)  # [B, 21N/4, d]
-        x, prefix, size = self.vit.embed(image)  # [B, N, d]
+        x, prefix, size = self.vit.embed(self.coarse(image))  # [B, N, d]
         vit_points = reference_points([size], x.device, x.dtype)
         prior_points = reference_points(shapes, x.device, x.dtype)
 

@@ -30,7 +30,7 @@ class Cost(NamedTuple):
 
 
 def cost(size: ModelSize, height: int = 512, width: int = 512) -> dict[str, Cost]:
-    """What each part costs for an image of `height` x `width` pixels, both multiples of 32.
+    """What each part costs for an image of `height` x `width` pixels, both multiples of 32 * fine.
 
     The parts: the ViT trunk; the convolutional prior with its 1x1 projections; injectors and
     extractors; the transposed convolution to stride 4 with the four norms; laterals and fusion of
@@ -60,11 +60,12 @@ def count(size: ModelSize, height: int, width: int) -> dict[str, Cost]:
         macs = sum(f for name, f in flops.items() if re.fullmatch(f"CropSegmenter.{pattern}", name))
         rest -= macs // 2
         costs[part] = Cost(parameters[part], macs // 2)
-    pixels = [height * width // stride**2 for stride in (16, 8, 4)] if size.fade_steps else []
+    area = height * width // size.fine**2
+    pixels = [area // stride**2 for stride in (16, 8, 4)] if size.fade_steps else []
     steps = costs["steps"]
     costs["steps"] = steps._replace(macs=steps.macs + TAPS * size.decoder_width * sum(pixels))
     if size.last_step == "fade":
-        rest += TAPS * CLASSES * height * width // 4
+        rest += TAPS * CLASSES * area // 4
     return costs | {"last": Cost(parameters["last"], rest)}
 
 

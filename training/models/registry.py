@@ -19,6 +19,8 @@ class ModelSize:
     `groups` are the trunk's blocks of each interaction, (first, last), last included. `fade_steps`
     puts FADE into the decoder's x2 steps, too; the last one, on the logits, is FADE unless
     `last_step` says otherwise. `detail` shows the decoder's features to the stem's map before it.
+    `fine` is how much larger the picture comes than strides count: the stem's first convolution
+    reads 3 * fine pixels every 2 * fine.
     `position`, `prefix`, `layer_scale` and `eps` follow the weights that a trunk starts from:
     see `training.models.pretrained.fit_size`. A segformer takes width, depth, heads and
     decoder_width from here and leaves the rest: see `training.models.segformer`.
@@ -42,6 +44,7 @@ class ModelSize:
     lite: bool = False
     compressed: int = 64
     detail: bool = False
+    fine: int = 1
     grid: tuple[int, int] = (32, 32)
     last_step: Literal["fade", "bilinear"] = "fade"
     layer_scale: float | None = None
@@ -73,6 +76,7 @@ NANO = ModelSize(
     fade_steps=False,
     lite=True,
     detail=True,
+    fine=2,
     grid=(30, 40),
 )
 TINY = ModelSize(
@@ -90,6 +94,7 @@ TINY = ModelSize(
     fade_steps=False,
     lite=True,
     detail=True,
+    fine=2,
     grid=(30, 40),
 )
 SMALL = ModelSize(
@@ -184,6 +189,7 @@ def build(size: str | ModelSize) -> "CropSegmenter | SegFormer":
         extra_extractors=s.extra_extractors,
         injector_init=s.injector_init,
         drop_path=s.drop_path,
+        fine=s.fine,
     )
     decoder = FpnDecoder(
         s.width, s.decoder_width, fade_steps=s.fade_steps, lite=s.lite, compressed=s.compressed

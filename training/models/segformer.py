@@ -13,7 +13,7 @@ from training.models.registry import ModelSize
 
 
 class SegFormer(nn.Module):
-    """Image in, class logits at stride 4 out; H and W divisible by 32.
+    """Image in, class logits at stride 4 out; H and W divisible by `multiple`.
 
     `size.width`, `depth` and `heads` are those of the first stage, whose widths and heads grow by
     1, 2, 5, 8, as in B0 and B1; `decoder_width` is the decoder's.
@@ -21,6 +21,8 @@ class SegFormer(nn.Module):
     Raises:
         ConfigError: `transformers` is not installed.
     """
+
+    fine, multiple = 1, 32
 
     def __init__(self, size: ModelSize) -> None:
         super().__init__()

@@ -57,8 +57,9 @@ class CropSegmenter(nn.Module):
     """Image in, class logits at stride 2 out.
 
     `predict` ends at FADE's inputs, which is where the engine on the robot ends; `forward` goes
-    on through FADE. Both take float [B, 3, H, W], RGB, normalised; H and W divisible by 32.
-    With a `BilinearUpsampler`, the comparison, there is no `predict`.
+    on through FADE. Both take float [B, 3, H, W], RGB, normalised; H and W divisible by
+    `multiple`. Strides count from the picture's size divided by `fine`. With a
+    `BilinearUpsampler`, the comparison, there is no `predict`.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class CropSegmenter(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.fine = backbone.fine
+        self.multiple = 32 * self.fine
         self.decoder = decoder
         self.detail = detail
         self.upsampler = upsampler
