@@ -72,9 +72,12 @@ class HostLauncher:
 
 
 def aligned(values: Array) -> Array:
-    """A contiguous copy that begins at a multiple of 256 bytes, as device memory does."""
-    raw = np.empty(values.nbytes + 256, np.uint8)
-    start = -raw.ctypes.data % 256
+    """A contiguous copy that begins at a multiple of 256 bytes, as device memory does.
+
+    NaN of either float type lie around it, so that reading beyond an end shows in the results.
+    """
+    raw = np.full(values.nbytes + 768, 0xFF, np.uint8)
+    start = 256 + -raw.ctypes.data % 256
     copy = raw[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
     copy[...] = values
     return copy

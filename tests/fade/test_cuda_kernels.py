@@ -108,6 +108,7 @@ def test_one_hot_kernels_copy_one_neighbour_and_zeros_from_outside(
 ) -> None:
     h, w = 9, 34
     bits = np.random.default_rng(0).integers(0, 0x7C00, (1, 11, h, w)).astype(np.uint16)
+    bits[0, 0, 5, 5] = 0x7BFF  # the largest, 65504
     logits = bits.view(np.float16).astype(np.float32)  # any finite FP16 number, subnormal too
     high = np.full((1, 25, 2 * h, 2 * w), -200, np.float32)
     high[:, 5 * (-1 + 2) + (2 + 2)] = 200  # r = -1, s = 2
@@ -214,3 +215,12 @@ def test_addresses_and_sizes_that_do_not_fit_are_refused() -> None:
         fade.upsample(DeviceInputs(16, 16, 16, 16), 3, 4, 5, 16)
     with pytest.raises(EngineError, match="positive"):
         fade.upsample(DeviceInputs(16, 16, 16), 3, 0, 5, 16)
+    for classes in (1, 255):
+        with pytest.raises(EngineError, match="2 to 254 classes"):
+            fade.labels(DeviceInputs(16, 16, 16), classes, 4, 5, 16, 16, 16)
+
+
+@pytest.mark.parametrize(("dtype", "layout"), [("bfloat16", "nchw"), ("float16", "hwc8")])
+def test_other_types_and_layouts_are_refused(dtype: DType, layout: Layout) -> None:
+    with pytest.raises(EngineError, match=r"float16 or float32, nchw or nhwc; got"):
+        CudaFade(dtype, layout, HostLauncher())

@@ -5,6 +5,7 @@ from enum import IntFlag
 from typing import Any, NamedTuple, Protocol
 
 from cropseg_edge.errors import EngineError
+from cropseg_edge.mask import UNKNOWN
 
 _ALIGNMENT = 16  # bytes: the widest load of a kernel
 
@@ -88,3 +89,9 @@ def check_sizes(*sizes: int) -> None:
     """Raises EngineError where a size is not positive."""
     if min(sizes) < 1:
         raise EngineError(f"sizes of a FADE stage must be positive, got {list(sizes)}")
+
+
+def check_classes(classes: int) -> None:
+    """Raises EngineError where a label does not fit a byte, or there is nothing to decide."""
+    if not 2 <= classes < UNKNOWN:
+        raise EngineError(f"labels are made of 2 to {UNKNOWN - 1} classes, got {classes}")

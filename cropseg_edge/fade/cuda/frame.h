@@ -118,16 +118,24 @@ struct Picture {
     int inner_height, inner_width, top, left, out_height, out_width, reverse;
 };
 
-// One channel of the picture halved `halvings` times: the rounded mean of a block.
-CODE int halved(const Picture& in, int y, int x, int channel) {
-    const int side = 1 << in.halvings;
-    int sum = side * side / 2;
+struct Levels {
+    int of[3];  // blue, green, red
+};
+
+// A pixel of the picture halved `halvings` times: the rounded mean of a block.
+CODE Levels halved(const Picture& in, int y, int x) {
+    const int side = 1 << in.halvings, half = side * side / 2, step = 3 * in.width;
+    const Byte* row = in.image + (long long)y * side * step + x * side * 3;
+    Levels sum{{half, half, half}};
 #pragma unroll 1
-    for (int i = 0; i < side; ++i)
+    for (int i = 0; i < side; ++i, row += step)
 #pragma unroll 1
-        for (int j = 0; j < side; ++j)
-            sum += in.image[((long long)(y * side + i) * in.width + x * side + j) * 3 + channel];
-    return sum >> (2 * in.halvings);
+        for (int j = 0; j < 3 * side; j += 3)
+#pragma unroll
+            for (int c = 0; c < 3; ++c) sum.of[c] += row[j + c];
+#pragma unroll
+    for (int c = 0; c < 3; ++c) sum.of[c] >>= 2 * in.halvings;
+    return sum;
 }
 
 // Two neighbours that an output pixel lies between, and the weight of the second in 1/2048.
@@ -144,15 +152,21 @@ CODE Neighbours neighbours(int i, int size, int to) {
 }
 
 // Bilinear with half-pixel centres, in the integers that OpenCV computes with.
-CODE int bilinear(const Picture& in, Neighbours y, Neighbours x, int channel) {
-    int levels[2];
+CODE Levels bilinear(const Picture& in, Neighbours y, Neighbours x) {
+    Levels result{};
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-        const int row = i ? y.second : y.first;
-        levels[i] = ((2048 - x.weight) * halved(in, row, x.first, channel) +
-                     x.weight * halved(in, row, x.second, channel)) >> 4;
+        const int row = i ? y.second : y.first, weight = i ? y.weight : 2048 - y.weight;
+        const Levels left = halved(in, row, x.first), right = halved(in, row, x.second);
+#pragma unroll
+        for (int c = 0; c < 3; ++c) {
+            const int mixed = (2048 - x.weight) * left.of[c] + x.weight * right.of[c];
+            result.of[c] += weight * (mixed >> 4) >> 16;
+        }
     }
-    return (((2048 - y.weight) * levels[0] >> 16) + (y.weight * levels[1] >> 16) + 2) >> 2;
+#pragma unroll
+    for (int c = 0; c < 3; ++c) result.of[c] = (result.of[c] + 2) >> 2;
+    return result;
 }
 
 // How much of source pixel k lies in output pixel i, in units of 1 / to.
@@ -163,15 +177,23 @@ CODE int overlap(int k, int i, int size, int to) {
 }
 
 // The mean of what an output pixel covers of the halved picture, height x width.
-CODE int area_mean(const Picture& in, int y, int x, int height, int width, int channel) {
-    float sum = 0.0f;
+CODE Levels area_mean(const Picture& in, int y, int x, int height, int width) {
+    float sum[3] = {};
 #pragma unroll 1
     for (int i = y * height / in.inner_height; i * in.inner_height < (y + 1) * height; ++i)
 #pragma unroll 1
-        for (int j = x * width / in.inner_width; j * in.inner_width < (x + 1) * width; ++j)
-            sum += (float)overlap(i, y, height, in.inner_height) *
-                   (float)overlap(j, x, width, in.inner_width) * halved(in, i, j, channel);
-    return (int)(sum / ((float)height * (float)width) + 0.5f);
+        for (int j = x * width / in.inner_width; j * in.inner_width < (x + 1) * width; ++j) {
+            const Levels levels = halved(in, i, j);
+            const float weight = (float)overlap(i, y, height, in.inner_height) *
+                                 (float)overlap(j, x, width, in.inner_width);
+#pragma unroll
+            for (int c = 0; c < 3; ++c) sum[c] += weight * levels.of[c];
+        }
+    const float whole = (float)height * (float)width;
+    Levels result;
+#pragma unroll
+    for (int c = 0; c < 3; ++c) result.of[c] = (int)(sum[c] / whole + 0.5f);
+    return result;
 }
 
 // Normalised planes [3][out_height][out_width]; zero, the mean colour, around the picture.
@@ -186,19 +208,17 @@ CODE void letterbox(Block block, const Picture& in, const float (&scale)[3],
         const int y = pixel.y - in.top, x = pixel.x - in.left;
         const int height = in.height >> in.halvings, width = in.width >> in.halvings;
         const bool picture = y >= 0 && y < in.inner_height && x >= 0 && x < in.inner_width;
-        const Neighbours rows = neighbours(y, height, in.inner_height);
-        const Neighbours columns = neighbours(x, width, in.inner_width);
+        Levels levels{};
+        if (picture)
+            levels = in.area ? area_mean(in, y, x, height, width)
+                             : bilinear(in, neighbours(y, height, in.inner_height),
+                                        neighbours(x, width, in.inner_width));
 #pragma unroll
         for (int plane = 0; plane < 3; ++plane) {
-            const int channel = in.reverse ? 2 - plane : plane;
-            float value = 0.0f;
-            if (picture) {
-                const int level = in.area ? area_mean(in, y, x, height, width, channel)
-                                          : bilinear(in, rows, columns, channel);
-                value = (float)level * scale[plane] + offset[plane];
-            }
+            const float level = (float)(in.reverse ? levels.of[2 - plane] : levels.of[plane]);
             const long long row = (long long)plane * in.out_height + pixel.y;
-            store(out + row * in.out_width + pixel.x, value);
+            store(out + row * in.out_width + pixel.x,
+                  picture ? level * scale[plane] + offset[plane] : 0.0f);
         }
     });
 }

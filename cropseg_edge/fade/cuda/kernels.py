@@ -24,7 +24,7 @@ _LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
 
 def kernel(stage: str, dtype: DType, layout: Layout | None = None) -> str:
     """The name of a templated kernel, as `upsample_f16_nchw`."""
-    return "_".join([stage, _SHORT[dtype], *([layout] if layout else [])])
+    return "_".join([stage, _SHORT.get(dtype, dtype), *([layout] if layout else [])])
 
 
 _INPUTS = "PPPPP"  # logits, kernels_high, kernels_low, guide, gate

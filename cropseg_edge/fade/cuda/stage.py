@@ -7,15 +7,18 @@ The equations are in `fade/reference.py`; the CPU's twins of these methods in `f
 import math
 from typing import TYPE_CHECKING, Any
 
+from cropseg_edge.errors import EngineError
 from cropseg_edge.fade.cuda.contract import (
     DeviceInputs,
     Launcher,
     check_addresses,
+    check_classes,
     check_inputs,
     check_sizes,
 )
 from cropseg_edge.fade.cuda.kernels import (
     DECODE_TILE,
+    PARAMETERS,
     PIXEL_TILE,
     THREADS,
     UPSAMPLE_TILE,
@@ -46,7 +49,7 @@ class CudaFade:
         launcher: what starts the kernels; None loads them with pycuda.
 
     Raises:
-        EngineError: pycuda, a CUDA context, or kernels for this GPU are missing.
+        EngineError: pycuda, a CUDA context, or kernels for this GPU or dtype are missing.
     """
 
     def __init__(
@@ -55,6 +58,10 @@ class CudaFade:
         layout: Layout = "nchw",
         launcher: Launcher | None = None,
     ) -> None:
+        if kernel("upsample", dtype, layout) not in PARAMETERS:
+            raise EngineError(
+                f"FADE on the GPU takes float16 or float32, nchw or nhwc; got {dtype}, {layout}"
+            )
         if launcher is None:
             from cropseg_edge.fade.cuda.driver import PycudaLauncher
 
@@ -154,7 +161,7 @@ class CudaFade:
 
         Args:
             inputs: addresses of the inputs.
-            channels: number of classes, at least 2.
+            channels: number of classes, 2 to 254.
             height: h, rows of the low-resolution maps.
             width: w, columns of the low-resolution maps.
             labels: address of uint8 [2h, 2w]; 255 everywhere if NON_FINITE is set.
@@ -167,7 +174,8 @@ class CudaFade:
         """
         check_inputs(inputs)
         check_addresses(labels=labels, confidence=confidence)
-        check_sizes(channels, height, width)
+        check_classes(channels)
+        check_sizes(height, width)
         self._launcher.launch(
             kernel("labels", self._dtype),
             (*tiles(PIXEL_TILE, 2 * height, 2 * width), 1),
@@ -196,7 +204,7 @@ class CudaFade:
 
         Args:
             probabilities: address of float32 [C, grid_height, grid_width].
-            channels: number of classes, at least 2.
+            channels: number of classes, 2 to 254.
             grid_height: rows of the grid.
             grid_width: columns of the grid.
             affine: from the frame's pixels to the grid, from `Letterbox.affine`.
@@ -212,7 +220,8 @@ class CudaFade:
             EngineError: as `upsample`.
         """
         check_addresses(probabilities=probabilities, labels=labels, confidence=confidence)
-        check_sizes(channels, grid_height, grid_width, height, width)
+        check_classes(channels)
+        check_sizes(grid_height, grid_width, height, width)
         plane = grid_height * grid_width
         self._launcher.launch(
             "check",
