@@ -93,6 +93,8 @@ def nvcc(architecture: str, source: Path = SOURCE) -> Compiled:
         EngineError: nvcc is missing, or does not compile the source.
     """
     compiler = find_nvcc()
+    if shutil.which("g++") is None:
+        raise EngineError("nvcc needs g++, which is missing; on Ubuntu: apt install g++")
     with TemporaryDirectory() as folder:
         out = Path(folder) / "fade.cubin"
         options = ["-std=c++17", "-cubin", f"-arch={architecture}", "-Xptxas", "-v", "-o", str(out)]
