@@ -36,7 +36,7 @@ def prepare(
     frames: CalibrationSet,
     spec_bundle: Bundle,
     method: Method = "percentile",
-    percentile: float = 99.99,
+    percentile: float = 99.999,
     skip: Collection[str] = (),
     progress: Callable[[int], None] | None = None,
 ) -> Quantized:

@@ -2,8 +2,9 @@
 
 Convolutions and Gemms with constant weights are. In floating point stay: what has no constant
 weights (the attention's products, Softmax, LayerNormalization, residual adds, FADE's reassembly),
-the convolutions that read the picture (patch embedding, first of the stem), those that write the
-network's outputs (classifier, FADE's guide and gate) and depthwise ones (FADE's kernels).
+the convolutions that read the picture or its averages (first of the stem, patch embedding), those
+that write the network's outputs (classifier, FADE's guide and gate) and depthwise ones (FADE's
+kernels).
 Sources: NVIDIA's Q/DQ placement guide; modelopt's exclusion of first and last layers.
 """
 
@@ -21,6 +22,9 @@ def candidates(model: ModelProto) -> list[str]:
 def kept_by_rule(model: ModelProto) -> list[str]:
     """Names of the weighted nodes that stay in floating point."""
     pictures = {tensor.name for tensor in model.graph.input}
+    for node in model.graph.node:
+        if node.op_type == "AveragePool" and node.input[0] in pictures:
+            pictures.update(node.output)
     outputs = {tensor.name for tensor in model.graph.output}
     return [
         node.name

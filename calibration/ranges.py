@@ -24,7 +24,7 @@ def activation_ranges(
     model: ModelProto,
     pictures: Iterable[NDArray[np.float32]],
     method: Method = "percentile",
-    percentile: float = 99.99,
+    percentile: float = 99.999,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Range]:
     """Lowest and highest value of each tensor that quantization looks at.

@@ -33,7 +33,7 @@ class QuantizeConfig(BaseModel):
     frames: Path
     out: Path
     method: Method = "percentile"
-    percentile: float = Field(99.99, gt=50, le=100)
+    percentile: float = Field(99.999, gt=50, le=100)
     skip: Path | None = None
     backend: Literal["onnxruntime", "modelopt"] = "onnxruntime"
     budget: float = Field(0.5, ge=0)

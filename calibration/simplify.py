@@ -36,6 +36,7 @@ def simplify(graph: bytes) -> ModelProto:
     _fold_batch_norms(model)
     _widen_constants(model)
     _name_nodes(model)
+    _share_constants(model)
     _drop_unused(model)
     del model.graph.value_info[:]
     return onnx.shape_inference.infer_shapes(model)
@@ -182,6 +183,20 @@ def _name_nodes(model: ModelProto) -> None:
         seen[node.name] += 1
         if seen[node.name] > 1:
             node.name = f"{node.name}/{seen[node.name]}"
+
+
+def _share_constants(model: ModelProto) -> None:
+    """Let equal constants be one: every deformable attention has the same grid of points."""
+    first: dict[bytes, str] = {}
+    shared = {}
+    for tensor in model.graph.initializer:
+        nameless = onnx.TensorProto()
+        nameless.CopyFrom(tensor)
+        nameless.name = ""
+        shared[tensor.name] = first.setdefault(nameless.SerializeToString(), tensor.name)
+    for node in model.graph.node:
+        for at, name in enumerate(node.input):
+            node.input[at] = shared.get(name, name)
 
 
 def _drop_unused(model: ModelProto) -> None:

@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from calibration.simplify import simplify
 from cropseg_edge import __version__
 from cropseg_edge.bundle import (
     Bundle,
@@ -63,7 +64,7 @@ class EngineGraph(nn.Module):
 
 
 def export_onnx(model: CropSegmenter, width: int, height: int, *, gather: bool) -> bytes:
-    """The network up to FADE's inputs as ONNX, static shapes, batch 1.
+    """The network up to FADE's inputs as ONNX, static shapes, batch 1, constants folded.
 
     Args:
         gather: write deformable attention as gathers, for TensorRT; otherwise as GridSample,
@@ -84,7 +85,7 @@ def export_onnx(model: CropSegmenter, width: int, height: int, *, gather: bool) 
             opset_version=OPSET,
             dynamo=False,
         )
-    return buffer.getvalue()
+    return simplify(buffer.getvalue()).SerializeToString()
 
 
 def export_bundle(

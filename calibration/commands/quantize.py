@@ -18,7 +18,7 @@ import click
     show_default=True,
     help="How ranges are taken from the frames.",
 )
-@click.option("--percentile", default=99.99, show_default=True, help="Of --method percentile.")
+@click.option("--percentile", default=99.999, show_default=True, help="Of --method percentile.")
 @click.option(
     "--skip",
     type=click.Path(path_type=Path),

@@ -15,7 +15,7 @@ from cropseg_edge.bundle import read_bundle, write_bundle
 from cropseg_edge.bundle.archive import MANIFEST, pack, unpack
 from cropseg_edge.bundle.bundle import parse_bundle
 from cropseg_edge.bundle.manifest import is_safe_member
-from cropseg_edge.bundle.verify import verify_golden
+from cropseg_edge.bundle.verify import mean_iou, verify_golden
 from cropseg_edge.errors import BundleError, ParityError
 from tests.tiny_bundle import tiny_graph, tiny_manifest
 
@@ -287,3 +287,13 @@ def test_golden_frames_tell_when_results_differ(data: bytes, tmp_path: Path) -> 
     swapped = write_bundle(tmp_path / "bad.cropseg", tiny_manifest(golden=True), members)
     with pytest.raises(ParityError, match="golden frame 0"):
         verify_golden(swapped)
+
+
+def test_a_label_of_a_few_pixels_does_not_decide_on_an_engine() -> None:
+    reference = np.zeros((20, 50), np.uint8)
+    reference[:10] = 1
+    other = reference.copy()
+    other[0, :9] = 2  # 0.9 % of the pixels
+    assert mean_iou(other, reference) == pytest.approx((1 + 491 / 500) / 2)
+    other[0, :10] = 2
+    assert mean_iou(other, reference) == pytest.approx((1 + 490 / 500 + 0) / 3)

@@ -92,6 +92,34 @@ def test_the_rule_keeps_ends_and_attention_in_floating_point(folded) -> None:
     assert set(kept_by_rule(folded)) == kept
 
 
+def test_a_convolution_of_the_pictures_averages_reads_the_picture(folded) -> None:
+    pooled = onnx.ModelProto()
+    pooled.CopyFrom(folded)
+    pool = helper.make_node("AveragePool", ["image"], ["half"], "pool", kernel_shape=[1, 1])
+    first = next(node for node in pooled.graph.node if node.name == "stem")
+    first.input[0] = "half"
+    pooled.graph.node.insert(0, pool)
+    assert "stem" in kept_by_rule(pooled)
+
+
+def test_equal_constants_become_one() -> None:
+    values = {name: np.arange(2, dtype=np.float32) for name in ("a", "b")} | {"c": np.float32(1)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["x", "a"], ["y"], "first"),
+            helper.make_node("Mul", ["y", "b"], ["z"], "second"),
+        ],
+        "twice",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [2])],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    result = simplify(model.SerializeToString())
+    assert len(result.graph.initializer) == 1
+    assert result.graph.node[0].input[1] == result.graph.node[1].input[1]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_ranges_cover_what_was_seen(folded, pictures, method) -> None:
     ranges = activation_ranges(folded, pictures, method)
