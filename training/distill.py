@@ -23,7 +23,7 @@ from training.matching import Outputs, Projections, divergence, mismatch, output
 from training.models.fade import FadeInputs, bilinear_like
 from training.models.segmenter import CropSegmenter
 from training.run import Run
-from training.teacher import Teacher, autocast, check_lessons, lessons
+from training.teacher import Teacher, as_seen_by, autocast, check_lessons, lessons
 from training.train import training_steps
 
 
@@ -99,7 +99,8 @@ class Lesson:
         if part not in self._parts:
             with autocast(run):
                 model = self.teacher.model
-                self._parts[part] = watch(model, model.predict, image)
+                seen = as_seen_by(model, image, run.model.fine)
+                self._parts[part] = watch(model, model.predict, seen)
         return self._parts[part]
 
 
@@ -110,10 +111,11 @@ class DistillRun(Run):
         super().__init__(config)
         self.settings, self.lesson = config, lesson
         lesson.teacher.to(self.device)
-        blank = torch.zeros(1, 3, 64, 64, device=self.device)
+        blank = torch.zeros(1, 3, *2 * (2 * self.model.multiple,), device=self.device)
         with torch.no_grad():
             model, teacher = self.model.eval(), lesson.teacher.model
-            shapes = [watch(m, m.predict, blank).maps for m in (model, teacher)]
+            seen = as_seen_by(teacher, blank, model.fine)
+            shapes = [watch(m, m.predict, x).maps for m, x in ((model, blank), (teacher, seen))]
         self.projections = Projections(*shapes).to(self.device)
         self._project: nn.Module | None = None
         if parameters := list(self.projections.parameters()):

@@ -25,7 +25,7 @@ from training.selection import (
     pseudo_labels,
     veto,
 )
-from training.teacher import Teacher, autocast, check_lessons, lessons
+from training.teacher import Teacher, as_seen_by, autocast, check_lessons, lessons
 from training.train import training_steps
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -95,7 +95,7 @@ class SelfTrainRun(Run):
         vegetation taken out where depth says bare ground (bool [B, h, w])."""
         selection = self.settings.selection
         with autocast(self):
-            logits = self.teacher(weak)
+            logits = self.teacher(as_seen_by(self.teacher, weak, self.model.fine))
         probability = bilinear_like(logits.float(), ground.shape[-2:]).softmax(1)
         momentum = min(selection.momentum, (1 + self.step) / (10 + self.step))
         target = self._over_processes(balanced_thresholds(probability, selection.keep))

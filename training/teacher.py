@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cropseg_edge.errors import ConfigError
@@ -14,6 +15,8 @@ from cropseg_edge.files import write_atomically
 from training.checkpoint import load_model
 from training.config import TrainConfig
 from training.data.unlabelled import UnlabelledConfig
+from training.models.segformer import SegFormer
+from training.models.segmenter import CropSegmenter
 from training.run import AUTOCAST, Run
 from training.validation import validate, validation_pictures
 
@@ -54,6 +57,21 @@ class Teacher:
             "crop_miou": round(crop, 2),
         }
         write_atomically(path, json.dumps(record, indent=1).encode() + b"\n")
+
+
+def as_seen_by(teacher: CropSegmenter | SegFormer, image: Tensor, fine: int) -> Tensor:
+    """Pictures [B, 3, H, W] for a student of this `fine`, averaged to the size that the teacher
+    takes.
+
+    Raises:
+        ConfigError: the teacher wants finer pictures than the student.
+    """
+    if fine % teacher.fine:
+        raise ConfigError(
+            f"the teacher reads pictures {teacher.fine} times as fine as its strides, the student "
+            f"{fine} times; the student's must be a multiple"
+        )
+    return image if fine == teacher.fine else F.avg_pool2d(image, fine // teacher.fine)
 
 
 def fingerprint(weights: dict[str, Tensor]) -> str:

@@ -19,7 +19,7 @@ from training.matching import Projections, divergence, mismatch, outputs
 from training.models.fade import FadeInputs, fade
 from training.models.registry import SIZES, build
 from training.run import Run
-from training.teacher import Teacher
+from training.teacher import Teacher, as_seen_by
 from training.train import train
 
 
@@ -234,3 +234,13 @@ def test_the_command_leaves_a_folder_a_student(settings, tmp_path):
     assert (tmp_path / "run" / "teacher.json").exists()
     again = load_config(tmp_path / "run" / "config.yaml", (), DistillConfig)
     assert again == load_config(config, (), DistillConfig)
+
+
+def test_a_coarser_teacher_sees_the_pictures_averages():
+    image = torch.randn(1, 3, 64, 64)
+    coarse, fine = build(replace(SIZES["thin"], fine=1)), build("thin")
+    pairs = image.unflatten(2, (32, 2)).unflatten(4, (32, 2))
+    torch.testing.assert_close(as_seen_by(coarse, image, 2), pairs.mean((3, 5)))
+    assert as_seen_by(fine, image, 2) is image
+    with pytest.raises(ConfigError, match="must be a multiple"):
+        as_seen_by(fine, image, 1)
