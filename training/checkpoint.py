@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from cropseg_edge.errors import ConfigError, StorageError
@@ -89,6 +90,14 @@ def size_of(state: dict[str, Any]) -> ModelSize:
     size["groups"] = tuple(tuple(group) for group in size["groups"])
     size["grid"] = tuple(size["grid"])
     return ModelSize(**size)
+
+
+def images_seen(state: dict[str, Any]) -> int:
+    """Pictures that the weights have seen, over all stages (of older checkpoints, which did not
+    count them: as if every stage had had the last one's batch)."""
+    batch = int(yaml.safe_load(state["config"])["batch"])
+    before = state.get("images_before", state.get("steps_before", 0) * batch)
+    return int(before) + int(state["step"]) * batch
 
 
 def misfit(error: Exception) -> str:

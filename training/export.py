@@ -31,7 +31,7 @@ from cropseg_edge.fade import fade_probabilities
 from cropseg_edge.letterbox import Letterbox
 from cropseg_edge.mask import CLASSES
 from cropseg_edge.simulator import FieldSimulator
-from training.checkpoint import load_model
+from training.checkpoint import images_seen, load_model
 from training.config import TrainConfig
 from training.data.batches import MEAN, STD
 from training.data.fields import find_set, held_out
@@ -163,7 +163,7 @@ def export_bundle(
         training=TrainingRecord(
             datasets=tuple(used_sets(config)),
             steps=steps,
-            images_seen=steps * config.batch,
+            images_seen=images_seen(state),
             code_version=__version__,
             note=note,
         ),

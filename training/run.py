@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from cropseg_edge.errors import ConfigError
-from training.checkpoint import Average, misfit, size_of, size_state
+from training.checkpoint import Average, images_seen, misfit, size_of, size_state
 from training.config import TrainConfig, dump_config
 from training.data.batches import batches
 from training.distributed import join, replicate, shard, sharded_like, whole
@@ -71,7 +71,7 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=enabled)
         self.losses: list[float] = []
         self.step = 0
-        self.steps_before = 0  # of the stages that this run started from
+        self.steps_before = self.images_before = 0  # of the stages that this run started from
 
     def _prepare(self) -> nn.Module:
         """The network as training calls it: recomputing, compiled, shared by the processes."""
@@ -98,6 +98,7 @@ class Run:
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "steps_before": self.steps_before,
+            "images_before": self.images_before,
             "losses": self.losses,
             "config": dump_config(self.config),
             "extra": whole(self.extra_state()),
@@ -108,6 +109,7 @@ class Run:
         into it; ConfigError otherwise."""
         self.start_from_weights(grow(state["ema"], self._size_of(state), self.size))
         self.steps_before = state.get("steps_before", 0) + state["step"]
+        self.images_before = images_seen(state)
 
     def start_from_weights(self, weights: dict[str, Tensor]) -> None:
         """Put whole weights into the network and its average; ConfigError where they do not fit."""
@@ -140,6 +142,7 @@ class Run:
             ) from error
         self.step = state["step"]
         self.steps_before = state.get("steps_before", 0)
+        self.images_before = images_seen(state | {"step": 0})
         self.losses = list(state.get("losses", []))
 
     def _fill_optimiser(self, state: dict[str, Any]) -> None:

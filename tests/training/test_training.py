@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cropseg_edge.errors import ConfigError, FrameError
-from training.checkpoint import load_model, read_state
+from training.checkpoint import images_seen, load_model, read_state
 from training.config import load_config
 from training.data.batches import CropDataset
 from training.data.fields import find_set
@@ -79,9 +79,10 @@ def test_a_killed_run_goes_on_exactly(config_file, tmp_path):
 
 def test_a_second_stage_starts_from_the_first_ones_weights(config_file, tmp_path):
     first = train(load_config(config_file, ("steps=2",)), tmp_path / "first")
-    frozen = ("steps=1", f"init={first}", "optimiser.lr=1e-12")
+    frozen = ("steps=1", "batch=4", f"init={first}", "optimiser.lr=1e-12")
     second = read_state(train(load_config(config_file, frozen), tmp_path / "second"))
     assert (second["step"], second["steps_before"]) == (1, 2)
+    assert images_seen(second) == 2 * 2 + 1 * 4
     weights = read_state(first)["ema"]["classifier.weight"]
     torch.testing.assert_close(second["model"]["classifier.weight"], weights, atol=1e-9, rtol=0)
 
