@@ -15,7 +15,9 @@ def machine(system: System) -> dict[str, Any]:
         "board": board.board(system).data["model"],
         "jetpack": jetpack.data.get("jetpack"),
         "l4t": jetpack.data.get("l4t"),
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "power_mode": mode.data["mode"] or None,
     }
 

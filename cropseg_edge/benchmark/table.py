@@ -108,8 +108,12 @@ def comparison(first: Document, second: Document, names: tuple[str, str]) -> str
                 cells += f"{a:>9.1f}{b:>9.1f}" + (f"{a / b:>9.2f}" if b else f"{'-':>9}")
             lines.append(f"{stage:<12}{cells}")
         return "\n".join([*lines, f"A  {first['verdict']}", f"B  {second['verdict']}"])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"{names[0]} and {names[1]} must be files that `cropseg bench --json` wrote; "
-            f"one of them lacks {error}"
+            f"in one of them {_wrong(error)}"
         ) from error
+
+
+def _wrong(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else f"a value is wrong: {error}"

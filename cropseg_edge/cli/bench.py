@@ -1,5 +1,6 @@
 """`cropseg bench`: how long each stage takes on this machine, and which deadlines it keeps."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 _PATH = click.Path(path_type=Path)
 
 
+def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
 @click.command()
 @click.argument("bundle", required=False, type=_PATH)
 @click.option("--source", help="Whose frames to segment.  [default: the simulator, 640x480]")
@@ -20,12 +27,18 @@ _PATH = click.Path(path_type=Path)
 @precision_option
 @click.option(
     "--rate",
-    type=click.FloatRange(0, 1000, min_open=True),
+    type=click.FloatRange(0.01, 1000),
+    callback=_finite,
     metavar="HZ",
     help="Release frames at this rate and count missed deadlines; default: one after the other.",
 )
 @click.option("--frames", type=click.IntRange(1), default=200, show_default=True)
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Instead of --frames.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    callback=_finite,
+    help="Instead of --frames.",
+)
 @click.option("--warm-up", type=click.IntRange(0), default=10, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of ONNX Runtime.")
 @click.option("--json", "json_file", type=_PATH, help="Write all figures as JSON.")

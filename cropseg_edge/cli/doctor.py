@@ -84,4 +84,4 @@ def _write(path: Path, findings: list[Finding], failed: bool) -> None:
     if str(path) == "-":
         click.echo(text, nl=False)
     else:
-        write_atomically(path, text.encode())
+        write_atomically(path, text.encode(errors="backslashreplace"))  # names not in UTF-8

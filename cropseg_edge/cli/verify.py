@@ -45,7 +45,11 @@ def verify(bundle: Path | None, engine: str, precision: str | None, threads: int
                 raise
             if tensorrt_expected():
                 click.echo(f"warning: {error}; ONNX Runtime on the CPU is tried", err=True)
-    if engine == "auto" and precision not in checked.manifest.precisions("onnxruntime"):
+    if engine == "auto" and precision not in (None, *checked.manifest.precisions("onnxruntime")):
+        click.echo(
+            f"warning: ONNX Runtime has no {precision} graph in this bundle; its default is tried",
+            err=True,
+        )
         precision = None
     path = open_path(checked, "onnxruntime", threads=threads, precision=precision)
     try:

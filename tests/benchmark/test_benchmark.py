@@ -152,7 +152,23 @@ def test_two_measurements_side_by_side(
     assert line.split()[2:4] == ["2.0", f"{first / 2:.2f}"]
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "no JSON"])
+@pytest.mark.parametrize(
+    "option", ["--seconds=nan", "--seconds=inf", "--rate=nan", "--rate=1e-300", "--rate=0"]
+)
+def test_times_that_never_end_are_refused(cropseg: Cropseg, option: str) -> None:
+    result = cropseg("bench", option)
+    assert result.code == 2
+    assert "Invalid value" in result.err
+
+
+_WRONG = (
+    '{"machine": {"board": "b"}, "engine": {"name": "n", "precision": "p"}, "verdict": "v", '
+    '"bundle": {"name": "n", "sha256": "0"}, "versions": {"cropseg_edge": "1"}, '
+    '"measured": {"latency_ms": {"engine": {"p50": "fast", "p99": "fast"}}}}'
+)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no JSON", _WRONG])
 def test_files_that_are_no_measurements_are_refused(
     cropseg: Cropseg, tmp_path: Path, text: str
 ) -> None:

@@ -94,6 +94,15 @@ def test_verify_on_a_plain_computer_is_quiet(cropseg: Cropseg, tiny_bundle_path:
     assert "onnxruntime fp32" in result.out
 
 
+def test_verify_says_where_it_verifies_another_precision_than_was_asked_for(
+    cropseg: Cropseg, tiny_bundle_path: Path
+) -> None:
+    result = cropseg("verify", tiny_bundle_path, "--precision", "fp16")
+    assert result.code == 0
+    assert "onnxruntime fp32" in result.out
+    assert "warning: ONNX Runtime has no fp16 graph" in result.err
+
+
 def test_a_precision_that_the_bundle_lacks_is_refused(
     cropseg: Cropseg, robot: Robot, tiny_bundle_path: Path
 ) -> None:
