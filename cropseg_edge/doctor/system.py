@@ -91,9 +91,9 @@ class System:
     def free_bytes(self, path: Path) -> int | None:
         """Free bytes of the file system that holds a path, or will hold it once it is made."""
         place = self.root / str(path).lstrip("/")
-        while not place.exists() and place != place.parent:
-            place = place.parent
         try:
+            while not place.exists() and place != place.parent:
+                place = place.parent
             return shutil.disk_usage(place).free
         except OSError:
             return None
@@ -133,6 +133,7 @@ class System:
                 timeout=timeout,
                 stdin=subprocess.DEVNULL,
                 env=dict(self.environ),
+                cwd=os.sep,  # `python -m` imports from the current folder first
             )
         except subprocess.TimeoutExpired:
             return {"error": f"no answer within {timeout:g} s"}

@@ -145,6 +145,14 @@ def test_a_probe_that_crashes_or_hangs_is_an_answer(
     assert said in System().probe("numpy", timeout=timeout)["error"]
 
 
+def test_files_of_the_current_folder_are_not_imported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "base64.py").write_text("raise SystemExit('of the current folder')\n")
+    monkeypatch.chdir(tmp_path)
+    assert "version" in System().probe("numpy")
+
+
 def test_a_command_that_hangs_or_fails_has_no_answer(tmp_path: Path) -> None:
     for name, body in {"slow": "exec sleep 60", "bad": "exit 3", "good": "echo yes"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
@@ -192,6 +200,17 @@ def test_the_command_tells_and_writes(
     document = json.loads((tmp_path / "doctor.json").read_text())
     assert document["broken"] is False
     assert document["findings"][1]["data"]["l4t"] == "36.4.3"
+
+
+def test_a_folder_whose_name_is_not_utf_8_can_be_written(
+    cropseg: Cropseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orin: Planted
+) -> None:
+    orin.with_answer("engines", folder="/data/\udcff", engines={})
+    monkeypatch.setattr("cropseg_edge.doctor.System", lambda: orin)
+    result = cropseg("doctor", "--json", tmp_path / "doctor.json")
+    assert result.code == 0, result
+    found = json.loads((tmp_path / "doctor.json").read_text("utf-8"))["findings"]
+    assert any(finding["data"].get("folder") == "/data/\udcff" for finding in found)
 
 
 def test_the_command_fails_where_frames_cannot_be_segmented(

@@ -84,7 +84,11 @@ def _run(module: str, folder: Path, tick: Tick | None) -> None:
     """Let the child build in the folder. Raises EngineError, BundleError, OSError."""
     command = [sys.executable, "-m", "cropseg_edge.engines.tensorrt.child", module, str(folder)]
     child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=folder,  # `python -m` imports from the current folder first
     )
     try:
         error, tail = _follow(child, tick)
@@ -143,7 +147,9 @@ def _lines(child: "subprocess.Popen[bytes]") -> Iterator[bytes]:
 def _as_error(kind: str, text: str) -> BundleError | EngineError:
     if kind == "BundleError":
         return BundleError(text)
-    if kind == "MemoryError" or "memory" in text.lower():
+    said = text.lower()
+    about_memory = "memory" in said and "memory access" not in said  # which is a fault of a kernel
+    if kind == "MemoryError" or (about_memory and kind != "ImportError"):
         return EngineError(f"out of memory during the build ({text}); {ADVICE}")
     return EngineError(text)
 
