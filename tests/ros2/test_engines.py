@@ -148,3 +148,19 @@ def test_a_lost_gpu_says_invalid_and_ends_the_process_with_70(
     if harness.masks:  # the topics may find each other too late for the last words
         assert set(harness.masks[-1].data) == {UNKNOWN}
         assert harness.statuses[-1].status == 2
+
+
+def test_a_gpu_that_is_lost_in_configure_ends_the_process_with_70(
+    start: Start,
+    harness: Harness,
+    robot: Robot,
+    bundle: Bundle,
+) -> None:
+    build_and_accept(robot.platform(), bundle, ["fp16"])
+    robot.runs("fp16=lost")
+    graph = start(bundle, autostart=True, engine="tensorrt")
+    with pytest.raises(GraphError, match="exit code 70"):
+        harness.wait(lambda: graph.ended("segmentation_node"), timeout_s=20)
+    graph.forget("segmentation_node")
+    assert "configure failed" in log(graph)
+    assert "to be started anew" in log(graph)

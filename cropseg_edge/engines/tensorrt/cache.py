@@ -137,9 +137,10 @@ class EngineCache:
         try:
             path = self._folder() / name
             folder = path.parent.stat()
-            if folder.st_mode & stat.S_IWOTH or folder.st_uid not in (0, os.getuid()):
+            open_to_others = folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if open_to_others or folder.st_uid not in (0, os.getuid()):
                 raise EngineError(
-                    f"{path.parent} belongs to somebody else or everybody may write there, and "
+                    f"{path.parent} belongs to somebody else or others may write there, and "
                     f"engines are executable code: chmod 700 {path.parent}"
                 )
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

@@ -11,7 +11,7 @@ from cropseg_edge.engines.tensorrt.fingerprint import fingerprint
 from cropseg_edge.engines.tensorrt.path import TensorRtPath
 from cropseg_edge.engines.tensorrt.platform import Platform
 from cropseg_edge.engines.tensorrt.settings import BuildSettings
-from cropseg_edge.errors import EngineError
+from cropseg_edge.errors import DeviceLostError, EngineError
 
 log = logging.getLogger("cropseg_edge.engines.tensorrt")
 _SAY_EVERY_S = 10.0
@@ -46,9 +46,11 @@ def open_accepted(
 
     Raises:
         EngineError: there is none; the message has the reason for each precision.
+        DeviceLostError: an engine took the GPU down.
     """
     engines: dict[str, CachedEngine] = {}
     reasons: dict[str, str] = {}
+    built: list[str] = []
     for name in chain(bundle):
         if precision in (None, name):
             try:
@@ -57,17 +59,26 @@ def open_accepted(
                 reasons[name] = str(error)
     if not engines and build_if_missing:
         chosen = () if precision is None else (precision,)
-        engines = build_and_accept(platform, bundle, chosen, say=log.warning, tick=_Patience())
+
+        def say(line: str) -> None:
+            built.append(line)
+            log.warning(line)
+
+        engines = build_and_accept(platform, bundle, chosen, say=say, tick=_Patience())
+        reasons = {}
     for name, engine in sorted(engines.items(), key=lambda item: _latency(item[1])):
         try:
             return TensorRtPath(platform, bundle, name, engine.plan)
+        except DeviceLostError:  # no other engine can be opened in this process
+            raise
         except EngineError as error:
             reasons[name] = str(error)
             log.warning("the %s engine cannot be opened: %s", name, error)
-    said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    said = "; ".join([*built, *(f"{name}: {reason}" for name, reason in reasons.items())])
     raise EngineError(
         f"no TensorRT engine of {bundle.path.name} may be used here: "
-        f"{said or f'the bundle has no {precision} graph'}. `cropseg build` builds and tries them"
+        f"{said or f'the bundle has no {precision} graph'}"
+        f"{'' if built else '. `cropseg build` builds and tries them'}"
     )
 
 

@@ -124,7 +124,7 @@ class TensorRtPath:
                 self._frees.close()
                 self._stream = self._events = None
         except DeviceLostError as error:  # what a lost GPU holds goes with the process
-            log.warning("closing the %s engine: %s", self.engine.precision, error)
+            log.warning("closing an engine: %s", error)
 
     def _put(self, image: NDArray[np.uint8]) -> None:
         self._picture.reserve(image.size)

@@ -1,6 +1,7 @@
 """Kernels for the current GPU, loaded and launched through pycuda."""
 
 import gzip
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class PycudaLauncher:
                 name: self._module.get_function(name).prepare(codes)
                 for name, codes in PARAMETERS.items()
             }
-        except (cuda.Error, OSError, EOFError) as error:
+        except (cuda.Error, OSError, EOFError, zlib.error) as error:
             version = cuda.get_driver_version()  # 12060 is CUDA 12.6
             raise EngineError(
                 f"the driver of CUDA {version // 1000}.{version % 1000 // 10} refuses the FADE "

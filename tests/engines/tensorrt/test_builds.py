@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cropseg_edge.bundle import Bundle
+from cropseg_edge.engines.tensorrt import build_process
 from cropseg_edge.engines.tensorrt.build import build_and_accept, build_engine
 from cropseg_edge.engines.tensorrt.settings import BuildSettings
 from cropseg_edge.errors import EngineError, StorageError
@@ -59,6 +60,40 @@ def test_a_build_that_dies_leaves_nothing_and_says_what_to_do(
     assert not list(robot.cache.glob("*.engine"))
     assert not list(robot.cache.glob("*.json"))
     assert_falls_back(bundle, picture, caplog, "it is not built yet")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "out_of_memory"),
+    [
+        ("EngineError", "Cuda Runtime (out of memory)", True),
+        ("MemoryError", "", True),
+        ("OSError", "[Errno 12] Cannot allocate memory", True),
+        ("EngineError", "Cuda Runtime (an illegal memory access was encountered)", False),
+        ("ImportError", "libgomp.so.1: cannot allocate memory in static TLS block", False),
+    ],
+)
+def test_not_every_error_with_the_word_memory_is_a_lack_of_it(
+    kind: str, text: str, out_of_memory: bool
+) -> None:
+    error = build_process._as_error(kind, text)
+    assert text in str(error)
+    assert str(error).startswith("out of memory") == out_of_memory
+
+
+def test_files_of_the_current_folder_are_not_imported(
+    robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "base64.py").write_text("raise SystemExit('of the current folder')\n")
+    (tmp_path / "json.py").write_text("raise SystemExit('of the current folder')\n")
+    monkeypatch.chdir(tmp_path)
+    assert build_engine(robot.platform(), bundle, "fp16", BuildSettings())
+
+
+def test_a_build_on_demand_that_fails_says_why(robot: Robot, bundle: Bundle) -> None:
+    robot.builds("fp16=killed")
+    with pytest.raises(EngineError, match="the build was killed") as caught:
+        Segmenter(bundle, engine="tensorrt", precision="fp16", build_if_missing=True)
+    assert "builds and tries them" not in str(caught.value)
 
 
 def test_a_killed_rebuild_leaves_no_engine_that_could_be_stale(

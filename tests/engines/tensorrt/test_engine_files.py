@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from cropseg_edge.bundle import Bundle, Manifest, write_bundle
+from cropseg_edge.errors import DeviceLostError
+from cropseg_edge.segmenter import Segmenter
 from tests.engines.tensorrt.conftest import Robot
 from tests.engines.tensorrt.fallback import assert_falls_back, built
 
@@ -97,8 +99,19 @@ def _to_link(path: Path) -> None:
         (_to_link, "cannot be read"),
         (lambda path: _to_link(path.with_suffix(".engine")), "cannot be read"),
         (lambda path: path.parent.chmod(0o777), "chmod 700"),
+        (lambda path: path.parent.chmod(0o770), "chmod 700"),
     ],
-    ids=["gone", "empty", "cut", "newer", "other hash", "link", "engine a link", "open folder"],
+    ids=[
+        "gone",
+        "empty",
+        "cut",
+        "newer",
+        "other hash",
+        "link",
+        "engine a link",
+        "open folder",
+        "open to the group",
+    ],
 )
 def test_a_wrong_sidecar_or_folder_is_refused(
     robot: Robot, bundle: Bundle, picture, caplog, damage, reason: str
@@ -128,3 +141,31 @@ def test_out_of_memory_at_load_falls_back_and_frees_everything(
     robot.gpu.budget = budget
     assert_falls_back(bundle, picture, caplog, reason)
     assert robot.gpu.live == {}
+
+
+def test_a_gpu_that_is_lost_at_load_is_not_tried_again_in_this_process(
+    robot: Robot, bundle: Bundle, picture, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built(robot, bundle)
+
+    def loses_the_gpu(*_: object) -> None:
+        robot.gpu.lost = True
+
+    monkeypatch.setattr("tensorrt.Runtime.deserialize_cuda_engine", loses_the_gpu)
+    assert_falls_back(bundle, picture, caplog, "this process must be started anew")
+    with pytest.raises(DeviceLostError):
+        Segmenter(bundle, engine="tensorrt")
+
+
+def test_a_context_that_is_lost_before_an_engine_is_made_is_said(
+    robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built(robot, bundle)
+    cuda = robot.platform().cuda
+
+    def refuses(_: object) -> None:
+        raise cuda.LaunchError("cuCtxPushCurrent failed")
+
+    monkeypatch.setattr(cuda.Context, "push", refuses)
+    with pytest.raises(DeviceLostError, match="cuCtxPushCurrent failed"):
+        Segmenter(bundle, engine="tensorrt")

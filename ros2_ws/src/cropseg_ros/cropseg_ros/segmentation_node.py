@@ -13,7 +13,7 @@ from rclpy.parameter import Parameter
 
 from cropseg_edge.bundle.verify import check_golden
 from cropseg_edge.engines.choice import EngineChoice
-from cropseg_edge.errors import CropSegError
+from cropseg_edge.errors import CropSegError, DeviceLostError
 from cropseg_edge.segmenter import Segmenter
 from cropseg_ros.outputs import Outputs
 from cropseg_ros.parameters import Settings, declare, read, refusal
@@ -46,7 +46,8 @@ class SegmentationNode(LifecycleNode):
         """
         if not self.get_parameter("autostart").value:
             return
-        if self.trigger_configure() != SUCCESS or self.trigger_activate() != SUCCESS:
+        done = self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS
+        if not done and not self.lost:
             raise CropSegError("autostart failed; see the log above")
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -56,6 +57,8 @@ class SegmentationNode(LifecycleNode):
             segmenter = _open(settings)
         except CropSegError as error:
             self.get_logger().error(f"configure failed: {error}")
+            if isinstance(error, DeviceLostError):
+                self._end(str(error))
             return FAILURE
         engine = f"{segmenter.engine.name} {segmenter.engine.precision}"
         sha256 = segmenter.bundle.sha256
@@ -102,9 +105,12 @@ class SegmentationNode(LifecycleNode):
     def lost(self) -> str:
         """Why this process must end, to be started anew; empty as long as it need not."""
         if self._segmenter is not None and self._segmenter.lost and not self._lost:
-            self._lost = self._segmenter.lost
-            self.get_logger().fatal(f"this process ends, to be started anew: {self._lost}")
+            self._end(self._segmenter.lost)
         return self._lost
+
+    def _end(self, reason: str) -> None:
+        self._lost = reason
+        self.get_logger().fatal(f"this process ends, to be started anew: {reason}")
 
     def _stop_stream(self) -> bool:
         stream, self._stream = self._stream, None
