@@ -30,7 +30,7 @@ class DataConfig(Section):
     validation: float = Field(0.04, ge=0, lt=1)  # share of each set held out of training
     crop: int = Field(320, ge=64, multiple_of=32)
     frame: tuple[int, int] = (640, 480)  # width, height that a picture is fitted into: scale 1
-    label_step: int = Field(1, ge=1, le=4)  # pixels of a crop from one label to the next
+    label_step: Literal[1, 2, 4] = 1  # pixels of a crop from one label to the next
     workers: int = Field(1, ge=0)
     cache: float = Field(4.0, ge=0)  # GB of decoded pictures that each worker keeps
 
