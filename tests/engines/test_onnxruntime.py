@@ -1,5 +1,7 @@
 """The ONNX Runtime engine runs what the manifest says and refuses everything else."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,17 @@ def test_threads_are_checked(tiny_bundle_path: Path) -> None:
     with pytest.raises(EngineError, match="at least 1"):
         OnnxRuntimeEngine(read_bundle(tiny_bundle_path), threads=0)
     assert physical_cores() >= 1
+
+
+def test_onnx_runtime_keeps_no_device_id_and_sends_nothing(
+    tmp_path: Path, tiny_bundle_path: Path
+) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from cropseg_edge.segmenter import Segmenter\n"
+        "Segmenter(Path(sys.argv[1])).warm_up()\n"
+    )
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code, str(tiny_bundle_path)]
+    subprocess.run(command, env=home, check=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []
