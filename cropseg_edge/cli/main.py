@@ -41,7 +41,7 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 2 a wrong use or input, 130 interrupted.
+    """Run the command line and exit: 0 done, 2 a wrong use, input or machine, 130 interrupted.
 
     Args:
         arguments: without the program's name; None takes those of the process.
@@ -67,6 +67,9 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         return 0
     except CropSegError as error:
         click.echo(f"error: {error}", err=True)
+        return USAGE_ERROR
+    except ImportError as error:
+        click.echo(f"error: {error}; `cropseg doctor` tells what this machine lacks", err=True)
         return USAGE_ERROR
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -26,7 +26,7 @@ def memory(system: System) -> Finding:
     swap = _disk_swap_mb(system)
     found = f"{free} of {total} MB free, {swap} MB of swap on disk"
     data = {"total_mb": total, "available_mb": free, "swap_mb": swap}
-    if free < BUILD_MB or (total < _MANY and swap < BUILD_MB and _builds(system)):
+    if _builds(system) and (free < BUILD_MB or (total < _MANY and swap < BUILD_MB)):
         remedy = (
             "before `cropseg build`: close the desktop (sudo systemctl isolate multi-user.target), "
             "and add swap:\n"

@@ -1,5 +1,6 @@
 """Bad input: exit code 2, one or two lines that say what is wrong, nothing half-written."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -217,3 +218,11 @@ def test_a_wrong_use(cropseg: Cropseg, arguments: tuple[str, ...]) -> None:
     assert result.code == 2
     assert "Error: " in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_package_that_cannot_be_imported(
+    cropseg: Cropseg, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    result = cropseg("run", "simulator:frames=1", "--out", tmp_path, "--bundle", tiny_bundle_path)
+    assert_refused(result, "onnxruntime", "cropseg doctor")

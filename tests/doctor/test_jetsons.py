@@ -6,6 +6,7 @@ import pytest
 
 from cropseg_edge.doctor import Finding, Status, broken, examine
 from cropseg_edge.doctor.power import read_clocks, watts
+from cropseg_edge.doctor.storage import memory
 from tests.doctor.conftest import Planted, package, plant
 
 
@@ -205,6 +206,12 @@ def test_low_memory_is_said_before_a_build(orin: Planted, files: dict[str, objec
     finding = by_name(orin)["memory"]
     assert finding.status is Status.WARN
     assert "swapon" in finding.remedy
+
+
+def test_low_memory_of_a_laptop_is_no_matter_of_jetson_commands(tmp_path: Path) -> None:
+    plant(tmp_path, {"/proc/meminfo": "MemTotal: 8000000 kB\nMemAvailable: 1000000 kB"})
+    finding = memory(Planted(root=tmp_path))
+    assert (finding.status, finding.remedy) == (Status.OK, "")
 
 
 def test_heat_and_low_voltage_are_warnings(orin: Planted) -> None:
