@@ -91,8 +91,8 @@ class TensorRtPath:
         height, width = image.shape[:2]
         with self._current():
             started = time.perf_counter()
-            self._masks.reserve(2 * _rounded(height * width))
             self._put(image)
+            self._masks.reserve(2 * _rounded(height * width))
             uploaded = time.perf_counter()
             self._enqueue(height, width)
             labels, confidence = self._decode(height, width)
@@ -127,6 +127,8 @@ class TensorRtPath:
             log.warning("closing an engine: %s", error)
 
     def _put(self, image: NDArray[np.uint8]) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed; make a new one")
         self._picture.reserve(image.size)
         np.copyto(self._picture.array(*image.shape), image)
 

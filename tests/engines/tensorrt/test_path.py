@@ -63,6 +63,17 @@ def test_nothing_is_allocated_in_steady_state_and_all_is_freed(
     assert robot.gpu.live == {}
 
 
+def test_after_closing_every_mask_is_invalid_and_nothing_is_allocated(
+    robot: Robot, segmenter: Segmenter, picture: np.ndarray
+) -> None:
+    segmenter.close()
+    mask = segmenter.segment(frame(picture))
+    assert (mask.status, mask.reason) == (Status.INVALID, "the engine is closed; make a new one")
+    with pytest.raises(EngineError, match="is closed"):
+        segmenter.probabilities(picture)
+    assert robot.gpu.live == {}
+
+
 def test_masks_stay_when_the_next_frame_comes(segmenter: Segmenter, picture: np.ndarray) -> None:
     first = segmenter.segment(frame(picture))
     kept = first.labels.copy()
