@@ -39,14 +39,17 @@ def prepare(
     percentile: float = 99.999,
     skip: Collection[str] = (),
     progress: Callable[[int], None] | None = None,
+    *,
+    widen: bool = True,
 ) -> Quantized:
     """Fold a graph, measure its ranges, choose its layers.
 
     Args:
         graph: an FP32 graph of `spec_bundle`.
         skip: layers that stay in floating point besides those of the rule.
+        widen: of `simplify`.
     """
-    folded = simplify(graph)
+    folded = simplify(graph, widen=widen)
     inputs = frames.inputs(spec_bundle.manifest.input)
     ranges = activation_ranges(folded, inputs, method, percentile, progress)
     chosen = candidates(folded)

@@ -55,8 +55,9 @@ def quantize_bundle(source: Path | None, config: QuantizeConfig) -> Bundle:
     for engine in (e for e in ENGINES if e in bundle.manifest.graphs):
         log.info("%s: ranges over %d frames (%s)", engine, len(frames.frames), config.method)
         made[engine] = prepare(
-            bundle.graph(engine), frames, bundle, config.method, config.percentile, skip, _progress
-        )
+            bundle.graph(engine), frames, bundle, config.method, config.percentile, skip, _progress,
+            widen=engine == "onnxruntime",
+        )  # fmt: skip
     graphs = {engine: reduced_graphs(engine, result) for engine, result in made.items()}
     tool = _tool()
     if config.backend == "modelopt" and "tensorrt" in made:

@@ -20,11 +20,12 @@ STANDARD = ("", "ai.onnx")
 SHORT_RUN = 16  # floats; below it ONNX Runtime spends more on broadcasting than on adding
 
 
-def simplify(graph: bytes) -> ModelProto:
+def simplify(graph: bytes, *, widen: bool = True) -> ModelProto:
     """Fold shapes and constants, BatchNormalization before 1x1 convolutions, slow broadcasts.
 
     Args:
         graph: ONNX with static shapes.
+        widen: write constants out that ONNX Runtime broadcasts slowly. TensorRT does not mind them.
 
     Returns:
         The model in standard operators only, initializers in place of Constant nodes.
@@ -34,7 +35,8 @@ def simplify(graph: bytes) -> ModelProto:
     """
     model = onnx.shape_inference.infer_shapes(_fold_constants(graph))
     _fold_batch_norms(model)
-    _widen_constants(model)
+    if widen:
+        _widen_constants(model)
     _name_nodes(model)
     _share_constants(model)
     _drop_unused(model)

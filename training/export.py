@@ -85,7 +85,7 @@ def export_onnx(model: CropSegmenter, width: int, height: int, *, gather: bool) 
             opset_version=OPSET,
             dynamo=False,
         )
-    return simplify(buffer.getvalue()).SerializeToString()
+    return simplify(buffer.getvalue(), widen=not gather).SerializeToString()
 
 
 def export_bundle(
