@@ -154,16 +154,23 @@ def bundle() -> Answer:
 
 
 def engines() -> Answer:
-    """Which engines of the shipped bundle this machine has, and how their trials ended."""
+    """Which engines of the shipped bundle this machine has, and whether they may be used here."""
     from cropseg_edge.bundle import read_bundle
     from cropseg_edge.engines.tensorrt.cache import default_cache
+    from cropseg_edge.engines.tensorrt.open import read_accepted
+    from cropseg_edge.engines.tensorrt.platform import load_platform
     from cropseg_edge.errors import EngineError
 
     checked, cache = read_bundle(), default_cache()
     found: dict[str, str] = {}
+    platform = None
+    with contextlib.suppress(EngineError):  # `tensorrt` and `pycuda` say why
+        platform = load_platform()
     for precision in checked.manifest.precisions("tensorrt") if cache.folder else ():
         try:
             sidecar = cache.sidecar(checked, precision)
+            if platform is not None:
+                read_accepted(platform, checked, precision)
         except EngineError as error:
             if "not built" not in str(error):
                 found[precision] = f"cannot be used: {error}"

@@ -1,10 +1,15 @@
 """`cropseg build`, `verify`, `run` and `eval` on a played robot and on a plain computer."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from cropseg_edge.bundle import Bundle
+from cropseg_edge import __version__
+from cropseg_edge.bundle import Bundle, read_bundle
+from cropseg_edge.doctor import probe
+from cropseg_edge.engines.tensorrt.fingerprint import Sidecar, Verdict, fingerprint
+from cropseg_edge.engines.tensorrt.settings import BuildSettings
 from tests.cli.conftest import Cropseg
 from tests.engines.tensorrt.conftest import Robot, bundle, kept, robot
 
@@ -109,3 +114,20 @@ def test_a_precision_that_the_bundle_lacks_is_refused(
     result = cropseg("build", tiny_bundle_path, "--precision", "int8")
     assert result.code == 2
     assert "has no int8 graph for tensorrt" in result.err
+
+
+def test_the_doctor_calls_an_engine_accepted_only_while_it_may_be_used(robot: Robot) -> None:
+    shipped, platform = read_bundle(), robot.platform()
+    here = fingerprint(shipped, "fp32", "10.3.0", platform.device, BuildSettings())
+    verdict = Verdict(
+        accepted=True, reason="", iou=1.0, latency_ms=9.0, package=__version__, time="today"
+    )
+    sidecar = Sidecar(
+        fingerprint=here, engine_sha256=sha256(b"plan").hexdigest(), built="today",
+        build_seconds=1.0, verdict=verdict,
+    )  # fmt: skip
+    platform.cache.store(shipped, "fp32", b"plan", sidecar)
+    assert probe.engines()["engines"] == {"fp32": "accepted, 9.0 ms a frame, TensorRT 10.3.0"}
+    robot.tensorrt("10.16.2.10")
+    assert "tensorrt is 10.16.2.10, was 10.3.0" in probe.engines()["engines"]["fp32"]
+    assert probe.engines()["engines"]["fp32"].startswith("cannot be used")
