@@ -18,7 +18,6 @@ class Device(NamedTuple):
         name: such as "Orin".
         compute_capability: such as "8.7".
         integrated: it shares the memory of the CPU, as on every Jetson.
-        memory_mb: its memory in all.
         cuda: version that pycuda was built for, such as "12.6".
         driver: newest CUDA version that the driver knows.
         l4t: release of Jetson Linux, such as "36.4.0"; empty elsewhere.
@@ -27,7 +26,6 @@ class Device(NamedTuple):
     name: str
     compute_capability: str
     integrated: bool
-    memory_mb: int
     cuda: str
     driver: str
     l4t: str
@@ -67,7 +65,6 @@ def read_device(cuda: Any) -> Device:
         name=device.name(),
         compute_capability=".".join(map(str, device.compute_capability())),
         integrated=bool(device.get_attribute(cuda.device_attribute.INTEGRATED)),
-        memory_mb=device.total_memory() >> 20,
         cuda=".".join(map(str, cuda.get_version()[:2])),
         driver=f"{driver // 1000}.{driver % 1000 // 10}",
         l4t=l4t_release(),

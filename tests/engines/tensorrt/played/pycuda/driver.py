@@ -102,9 +102,6 @@ class Device:
     def compute_capability(self) -> tuple[int, int]:
         return State.capability
 
-    def total_memory(self) -> int:
-        return 8 << 30
-
     def get_attribute(self, attribute: str) -> int:
         return {"integrated": int(State.integrated), "multiprocessors": 8}[attribute]
 
