@@ -10,6 +10,7 @@ from cropseg_edge.bundle import Bundle, read_bundle
 from cropseg_edge.doctor import probe
 from cropseg_edge.engines.tensorrt.fingerprint import Sidecar, Verdict, fingerprint
 from cropseg_edge.engines.tensorrt.settings import BuildSettings
+from cropseg_edge.fade.cuda.driver import kernels_sha256
 from tests.cli.conftest import Cropseg
 from tests.engines.tensorrt.conftest import Robot, bundle, kept, robot
 
@@ -120,8 +121,9 @@ def test_the_doctor_calls_an_engine_accepted_only_while_it_may_be_used(robot: Ro
     shipped, platform = read_bundle(), robot.platform()
     here = fingerprint(shipped, "fp32", "10.3.0", platform.device, BuildSettings())
     verdict = Verdict(
-        accepted=True, reason="", iou=1.0, latency_ms=9.0, package=__version__, time="today"
-    )
+        accepted=True, reason="", iou=1.0, latency_ms=9.0, package=__version__,
+        kernels=kernels_sha256(), time="today",
+    )  # fmt: skip
     sidecar = Sidecar(
         fingerprint=here, engine_sha256=sha256(b"plan").hexdigest(), built="today",
         build_seconds=1.0, verdict=verdict,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cropseg_edge.errors import EngineError
-from cropseg_edge.fade.cuda.compile import RECORD, SHIPPED, source_sha256
-from cropseg_edge.fade.cuda.driver import BINARIES, choose_binary
+from cropseg_edge.fade.cuda.compile import SHIPPED, source_sha256
+from cropseg_edge.fade.cuda.driver import BINARIES, RECORD, choose_binary
 from cropseg_edge.fade.cuda.kernels import PARAMETERS, THREADS
 from cropseg_edge.fade.cuda.toolchain import Compiled, nvcc, nvrtc, usage
 

@@ -11,6 +11,7 @@ from cropseg_edge.engines.tensorrt.fingerprint import Verdict
 from cropseg_edge.engines.tensorrt.path import TensorRtPath
 from cropseg_edge.engines.tensorrt.platform import Platform
 from cropseg_edge.errors import DeviceLostError, EngineError, ParityError
+from cropseg_edge.fade.cuda.driver import kernels_sha256
 
 log = logging.getLogger("cropseg_edge.engines.tensorrt")
 
@@ -51,7 +52,7 @@ def accept(
 
 
 def check_verdict(engine: CachedEngine) -> None:
-    """Raise EngineError unless the engine was accepted, and by this version of the package."""
+    """Raise EngineError unless the engine was accepted, by this version and with its kernels."""
     verdict = engine.sidecar.verdict
     if verdict is None:
         raise EngineError("it has not been tried on this device; run `cropseg verify`")
@@ -62,6 +63,8 @@ def check_verdict(engine: CachedEngine) -> None:
             f"it was accepted by cropseg-edge {verdict.package}, this is {__version__}; "
             "run `cropseg verify`"
         )
+    if verdict.kernels != kernels_sha256():
+        raise EngineError("it was accepted with other kernels; run `cropseg verify`")
 
 
 def quarantined(verdict: Verdict) -> str:
@@ -79,5 +82,6 @@ def _verdict(accepted: bool, reason: str, iou: float, latency_ms: float) -> Verd
         iou=iou,
         latency_ms=latency_ms,
         package=__version__,
+        kernels=kernels_sha256(),
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

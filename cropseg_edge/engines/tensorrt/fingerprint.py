@@ -48,7 +48,8 @@ class Verdict(_Model):
         reason: why not; empty when accepted.
         iou: of the masks, the lowest of the golden frames.
         latency_ms: median of a whole frame, from picture to labels.
-        package: version of this package, whose kernels took part.
+        package: version of this package.
+        kernels: SHA-256 of the record of the FADE kernels that took part; empty in older files.
         time: of the check, ISO 8601.
     """
 
@@ -57,6 +58,7 @@ class Verdict(_Model):
     iou: float
     latency_ms: float
     package: str
+    kernels: str = ""
     time: str
 
 

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cropseg_edge.errors import EngineError
-from cropseg_edge.fade.cuda.driver import BINARIES
+from cropseg_edge.fade.cuda.driver import BINARIES, RECORD
 from cropseg_edge.fade.cuda.toolchain import SOURCE, Compiled, nvcc, nvrtc, usage
 
-RECORD = "record.json"
 # Orin (JetPack 6 and 7), Hopper test GPUs, Thor; PTX that every driver since CUDA 12.5 compiles.
 SHIPPED: dict[str, Callable[[str], Compiled]] = {
     "sm_87": nvrtc,

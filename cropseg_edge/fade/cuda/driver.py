@@ -1,6 +1,7 @@
 """Kernels for the current GPU, loaded and launched through pycuda."""
 
 import gzip
+import hashlib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,21 @@ from cropseg_edge.errors import EngineError
 from cropseg_edge.fade.cuda.kernels import PARAMETERS, THREADS
 
 BINARIES = Path(__file__).with_name("binaries")
+RECORD = "record.json"
+
+
+def kernels_sha256(folder: Path = BINARIES) -> str:
+    """Of the record of the compiled kernels: their source, their code and what compiled them.
+
+    Raises:
+        EngineError: the record cannot be read.
+    """
+    try:
+        return hashlib.sha256((folder / RECORD).read_bytes()).hexdigest()
+    except OSError as error:
+        raise EngineError(
+            f"the record of the FADE kernels cannot be read ({error}); install cropseg-edge again"
+        ) from error
 
 
 def choose_binary(capability: tuple[int, int], folder: Path = BINARIES) -> Path:

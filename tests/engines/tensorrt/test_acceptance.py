@@ -74,14 +74,18 @@ def test_the_fastest_accepted_engine_is_taken(robot: Robot, bundle: Bundle) -> N
 
 @pytest.mark.parametrize(
     ("verdict", "reason"),
-    [(None, "has not been tried on this device"), ("0.0.1", "accepted by cropseg-edge 0.0.1")],
+    [
+        (None, "has not been tried on this device"),
+        ({"package": "0.0.1"}, "accepted by cropseg-edge 0.0.1"),
+        ({"kernels": "0" * 64}, "it was accepted with other kernels; run `cropseg verify`"),
+    ],
 )
-def test_only_an_engine_that_was_accepted_by_this_version_runs(
-    robot: Robot, bundle: Bundle, picture, caplog, verdict: str | None, reason: str
+def test_only_an_engine_that_was_accepted_by_this_version_and_its_kernels_runs(
+    robot: Robot, bundle: Bundle, picture, caplog, verdict: dict[str, str] | None, reason: str
 ) -> None:
     _, sidecar = built(robot, bundle)
     document = json.loads(sidecar.read_text())
-    document["verdict"] = verdict and document["verdict"] | {"package": verdict}
+    document["verdict"] = verdict and document["verdict"] | verdict
     sidecar.write_text(json.dumps(document))
     assert_falls_back(bundle, picture, caplog, reason)
 
