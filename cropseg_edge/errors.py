@@ -17,6 +17,10 @@ class EngineError(CropSegError):
     """An engine cannot be made or failed while it ran."""
 
 
+class DeviceMemoryError(EngineError):
+    """The GPU's memory ran out, which says nothing about the engine: with more it may run."""
+
+
 class DeviceLostError(EngineError):
     """The GPU failed in a way that this process cannot recover from; a new process may."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cropseg_edge.errors import EngineError
+from cropseg_edge.errors import DeviceMemoryError, EngineError
 from cropseg_edge.fade import Affine
 from cropseg_edge.fade.cuda import CudaFade, DeviceInputs
 from cropseg_edge.fade.cuda.kernels import PARAMETERS
@@ -21,12 +21,16 @@ class Played(ModuleType):
     class Error(Exception):
         pass
 
+    class MemoryError(Error):  # noqa: A001 (its name in pycuda)
+        pass
+
     device_attribute = SimpleNamespace(MULTIPROCESSOR_COUNT="multiprocessors")
 
     def __init__(self) -> None:
         super().__init__("pycuda.driver")
         self.capability = (8, 7)
         self.context = self.loads = self.launches = True
+        self.failure: type[Exception] = self.Error
         self.image = b""
         self.launched: list[tuple[str, Any, Any, Any, bytes]] = []
         self.Context = SimpleNamespace(get_device=self._device)
@@ -53,7 +57,7 @@ class Played(ModuleType):
     def _function(self, name: str, codes: str) -> Any:
         def launch(grid: Any, block: Any, stream: Any, *arguments: Any) -> None:
             if not self.launches:
-                raise self.Error("launch failed")
+                raise self.failure("launch failed")
             self.launched.append((name, grid, block, stream, struct.pack(codes, *arguments)))
 
         return SimpleNamespace(prepared_async_call=launch)
@@ -123,7 +127,11 @@ def test_without_pycuda_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
 def test_a_failed_launch_names_the_kernel(cuda: Played) -> None:
     fade = CudaFade()
     cuda.launches = False
-    with pytest.raises(EngineError, match=r"launching clear .*launch failed"):
+    with pytest.raises(EngineError, match=r"launching clear .*launch failed") as caught:
+        fade.clear(0x10)
+    assert not isinstance(caught.value, DeviceMemoryError)
+    cuda.failure = cuda.MemoryError
+    with pytest.raises(DeviceMemoryError):
         fade.clear(0x10)
 
 

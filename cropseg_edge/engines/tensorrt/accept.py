@@ -10,7 +10,7 @@ from cropseg_edge.engines.tensorrt.cache import CachedEngine
 from cropseg_edge.engines.tensorrt.fingerprint import Verdict
 from cropseg_edge.engines.tensorrt.path import TensorRtPath
 from cropseg_edge.engines.tensorrt.platform import Platform
-from cropseg_edge.errors import DeviceLostError, EngineError, ParityError
+from cropseg_edge.errors import DeviceLostError, DeviceMemoryError, EngineError, ParityError
 from cropseg_edge.fade.cuda.driver import kernels_sha256
 
 log = logging.getLogger("cropseg_edge.engines.tensorrt")
@@ -22,13 +22,14 @@ def accept(
     """Try an engine on the golden frames and record what came out.
 
     An engine whose masks are wrong, or which fails while it runs, is quarantined: it is not used
-    again until it is built again. One that cannot be loaded, for want of memory, gets no verdict.
+    again until it is built again. One that cannot be loaded, or finds too little memory, gets no
+    verdict.
 
     Returns:
         The engine with its verdict.
 
     Raises:
-        EngineError: it cannot be loaded.
+        EngineError: it cannot be loaded, or the memory ran out.
         DeviceLostError: it took the GPU down; the verdict is recorded.
     """
     path = TensorRtPath(platform, bundle, precision, engine.plan)
@@ -36,6 +37,8 @@ def accept(
     try:
         trial = try_out(bundle, path)
         verdict = _verdict(True, "", trial.iou, trial.latency_ms)
+    except DeviceMemoryError:
+        raise
     except (ParityError, EngineError) as error:
         verdict = _verdict(False, str(error), 0.0, 0.0)
         lost = error if isinstance(error, DeviceLostError) else None

@@ -12,7 +12,7 @@ from cropseg_edge.bundle import Bundle
 from cropseg_edge.engines.shapes import output_shapes
 from cropseg_edge.engines.tensorrt.builder import make_logger
 from cropseg_edge.engines.tensorrt.cuda_graph import CudaGraph
-from cropseg_edge.errors import EngineError
+from cropseg_edge.errors import DeviceMemoryError, EngineError
 
 log = logging.getLogger("cropseg_edge.engines.tensorrt")
 
@@ -115,7 +115,9 @@ class TensorRtEngine:
         if self._context is None:
             raise EngineError("the engine is closed; make a new one")
         if not self._context.execute_async_v3(self._stream.handle):
-            raise EngineError(f"TensorRT failed to run: {self._logged() or 'no reason given'}")
+            reason = self._logged() or "no reason given"
+            kind = DeviceMemoryError if "out of memory" in reason.lower() else EngineError
+            raise kind(f"TensorRT failed to run: {reason}")
 
     def _describe(
         self, trt: Any, bundle: Bundle

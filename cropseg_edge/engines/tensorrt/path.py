@@ -19,7 +19,7 @@ from cropseg_edge.engines.tensorrt.buffers import SharedBuffer
 from cropseg_edge.engines.tensorrt.device import primary_context
 from cropseg_edge.engines.tensorrt.engine import TensorRtEngine
 from cropseg_edge.engines.tensorrt.platform import Platform
-from cropseg_edge.errors import DeviceLostError, EngineError
+from cropseg_edge.errors import DeviceLostError, DeviceMemoryError, EngineError
 from cropseg_edge.fade.cuda import CudaFade, DeviceInputs, StageStatus
 from cropseg_edge.letterbox import Letterbox
 
@@ -212,7 +212,7 @@ class TensorRtPath:
             finally:
                 self._context.pop()
         except cuda.MemoryError as error:
-            raise EngineError(
+            raise DeviceMemoryError(
                 f"the GPU's memory ran out ({error}); close other programs, or use a smaller model"
             ) from error
         except cuda.Error as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cropseg_edge.errors import EngineError
+from cropseg_edge.errors import DeviceMemoryError, EngineError
 from cropseg_edge.fade.cuda.kernels import PARAMETERS, THREADS
 
 BINARIES = Path(__file__).with_name("binaries")
@@ -66,6 +66,7 @@ class PycudaLauncher:
                 "pip install 'cropseg-edge[jetson]'"
             ) from error
         self._error: type[Exception] = cuda.Error
+        self._out_of_memory: type[Exception] = cuda.MemoryError
         try:
             device = cuda.Context.get_device()
         except cuda.Error as error:
@@ -98,7 +99,9 @@ class PycudaLauncher:
         try:
             self._functions[name].prepared_async_call(grid, (THREADS, 1, 1), stream, *arguments)
         except self._error as error:
-            raise EngineError(f"launching {name} on {grid} blocks failed: {error}") from error
+            # a kernel's code may be loaded only when it is launched first
+            kind = DeviceMemoryError if isinstance(error, self._out_of_memory) else EngineError
+            raise kind(f"launching {name} on {grid} blocks failed: {error}") from error
 
     def close(self) -> None:
         """Unload the kernels; idempotent."""

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from cropseg_edge.bundle import Bundle, read_bundle
-from cropseg_edge.engines.tensorrt.build import build_and_accept
+from cropseg_edge.engines.tensorrt.build import build_and_accept, build_engine
+from cropseg_edge.engines.tensorrt.path import TensorRtPath
+from cropseg_edge.engines.tensorrt.settings import BuildSettings
 from cropseg_edge.errors import EngineError
 from cropseg_edge.segmenter import Segmenter
 from tests.engines.tensorrt.conftest import Robot
@@ -98,6 +100,20 @@ def test_an_engine_that_takes_the_gpu_down_is_remembered(robot: Robot, bundle: B
     said: list[str] = []
     assert list(build_and_accept(robot.platform(), bundle, say=said.append)) == ["fp16"]
     assert any("int8: it is quarantined" in line for line in said)
+
+
+def test_memory_that_runs_out_in_the_trial_gives_no_verdict(robot: Robot, bundle: Bundle) -> None:
+    platform, said = robot.platform(), []
+    engine = build_engine(platform, bundle, "fp16", BuildSettings())
+    path = TensorRtPath(platform, bundle, "fp16", engine.plan)
+    loaded = sum(robot.gpu.live.values())
+    path.close()
+    robot.gpu.budget = loaded  # none is left for a picture
+    assert build_and_accept(platform, bundle, ["fp16"], say=said.append) == {}
+    assert "not tried: the GPU's memory ran out" in said[-1]
+    assert platform.cache.sidecar(bundle, "fp16").verdict is None
+    robot.gpu.budget = 1 << 30
+    assert build_and_accept(platform, bundle, ["fp16"], say=said.append)
 
 
 def test_a_laptop_without_tensorrt_is_quiet(tiny_bundle_path: Path, caplog) -> None:
