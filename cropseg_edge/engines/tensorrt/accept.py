@@ -1,4 +1,4 @@
-"""Acceptance on this device: an engine's verdict, recorded in its sidecar."""
+"""Acceptance on this device: an engine's verdict and what it cost since, kept in its sidecar."""
 
 import logging
 from datetime import datetime, timezone
@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from cropseg_edge import __version__
 from cropseg_edge.bundle import Bundle
 from cropseg_edge.engines.acceptance import try_out
-from cropseg_edge.engines.tensorrt.cache import CachedEngine
+from cropseg_edge.engines.tensorrt.cache import CachedEngine, EngineCache
 from cropseg_edge.engines.tensorrt.fingerprint import Verdict
 from cropseg_edge.engines.tensorrt.path import TensorRtPath
 from cropseg_edge.engines.tensorrt.platform import Platform
@@ -14,6 +14,8 @@ from cropseg_edge.errors import DeviceLostError, DeviceMemoryError, EngineError,
 from cropseg_edge.fade.cuda.driver import kernels_sha256
 
 log = logging.getLogger("cropseg_edge.engines.tensorrt")
+
+MOST_LOSSES = 3  # of the GPU; each costs a new process
 
 
 def accept(
@@ -44,7 +46,7 @@ def accept(
         lost = error if isinstance(error, DeviceLostError) else None
     finally:
         path.close()
-    judged = engine.sidecar.model_copy(update={"verdict": verdict})
+    judged = engine.sidecar.model_copy(update={"verdict": verdict, "losses": 0})
     try:
         platform.cache.update(bundle, precision, judged)
     except OSError as error:
@@ -68,6 +70,27 @@ def check_verdict(engine: CachedEngine) -> None:
         )
     if verdict.kernels != kernels_sha256():
         raise EngineError("it was accepted with other kernels; run `cropseg verify`")
+
+
+def count_loss(
+    cache: EngineCache, bundle: Bundle, precision: str, engine: CachedEngine, cause: str
+) -> None:
+    """Record that the GPU was lost with an accepted engine; the third time quarantines it.
+
+    It never raises: what cannot be recorded is a warning.
+    """
+    try:
+        sidecar = cache.sidecar(bundle, precision)
+        if sidecar.engine_sha256 != engine.sidecar.engine_sha256:
+            return  # it was built again meanwhile
+        losses, verdict = sidecar.losses + 1, sidecar.verdict
+        if verdict is not None and verdict.accepted and losses >= MOST_LOSSES:
+            reason = f"the GPU was lost {losses} times since it was accepted: {cause}"
+            verdict = _verdict(False, reason, verdict.iou, verdict.latency_ms)
+        lost = sidecar.model_copy(update={"losses": losses, "verdict": verdict})
+        cache.update(bundle, precision, lost)
+    except (EngineError, OSError) as error:
+        log.warning("the loss of the GPU with the %s engine is not recorded: %s", precision, error)
 
 
 def quarantined(verdict: Verdict) -> str:

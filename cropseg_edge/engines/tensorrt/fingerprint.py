@@ -71,6 +71,7 @@ class Sidecar(_Model):
         built: when, ISO 8601.
         build_seconds: how long it took.
         verdict: None before the golden frames were run.
+        losses: how often the GPU was lost with this engine since it was accepted.
     """
 
     format: Literal[1] = 1
@@ -79,6 +80,7 @@ class Sidecar(_Model):
     built: str
     build_seconds: float
     verdict: Verdict | None = None
+    losses: int = 0
 
     @classmethod
     def parse(cls, data: bytes) -> "Sidecar":

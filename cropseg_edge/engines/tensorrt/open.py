@@ -1,9 +1,10 @@
 """The fastest TensorRT engine that was accepted on this device, opened."""
 
 import logging
+from functools import partial
 
 from cropseg_edge.bundle import Bundle
-from cropseg_edge.engines.tensorrt.accept import check_verdict
+from cropseg_edge.engines.tensorrt.accept import check_verdict, count_loss
 from cropseg_edge.engines.tensorrt.build import build_and_accept, chain
 from cropseg_edge.engines.tensorrt.build_process import Step
 from cropseg_edge.engines.tensorrt.cache import CachedEngine
@@ -67,8 +68,9 @@ def open_accepted(
         engines = build_and_accept(platform, bundle, chosen, say=say, tick=_Patience())
         reasons = {}
     for name, engine in sorted(engines.items(), key=lambda item: _latency(item[1])):
+        on_lost = partial(count_loss, platform.cache, bundle, name, engine)
         try:
-            return TensorRtPath(platform, bundle, name, engine.plan)
+            return TensorRtPath(platform, bundle, name, engine.plan, on_lost)
         except DeviceLostError:  # no other engine can be opened in this process
             raise
         except EngineError as error:

@@ -6,7 +6,7 @@ by the CPU, and with the real kernels compiled for it.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -38,16 +38,25 @@ class TensorRtPath:
         bundle: the bundle.
         precision: of the engine.
         plan: the serialised engine.
+        on_lost: called once, with the cause, if the GPU is lost while the engine is at work.
 
     Raises:
         EngineError: the engine cannot be loaded, or there is not enough memory.
     """
 
-    def __init__(self, platform: Platform, bundle: Bundle, precision: str, plan: bytes) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        bundle: Bundle,
+        precision: str,
+        plan: bytes,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> None:
         self._cuda: Any = platform.cuda
         self._spec = bundle.manifest.input
         self._letterbox = Letterbox(self._spec)
         self._frees = ExitStack()
+        self._on_lost = on_lost
         self._closed = False
         self._context: Any = primary_context(self._cuda)
         try:
@@ -201,9 +210,10 @@ class TensorRtPath:
     @contextmanager
     def _current(self) -> Iterator[None]:
         """Make the context current in this thread; CUDA's errors become ours."""
-        cuda = self._cuda
+        cuda, pushed = self._cuda, False
         try:
             self._context.push()
+            pushed = True
             try:
                 yield
             except EngineError:
@@ -216,6 +226,9 @@ class TensorRtPath:
                 f"the GPU's memory ran out ({error}); close other programs, or use a smaller model"
             ) from error
         except cuda.Error as error:
+            if pushed and self._on_lost is not None:  # else the GPU was lost before
+                self._on_lost(str(error))
+                self._on_lost = None
             raise DeviceLostError(
                 f"the GPU failed: {error}; this process must be started anew"
             ) from error

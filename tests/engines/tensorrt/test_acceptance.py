@@ -1,5 +1,6 @@
 """Only an engine whose golden masks are right runs; what fails makes way for the next."""
 
+import errno
 import json
 import logging
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from cropseg_edge.bundle import Bundle, read_bundle
+from cropseg_edge.engines.tensorrt.accept import count_loss
 from cropseg_edge.engines.tensorrt.build import build_and_accept, build_engine
 from cropseg_edge.engines.tensorrt.path import TensorRtPath
 from cropseg_edge.engines.tensorrt.settings import BuildSettings
 from cropseg_edge.errors import EngineError
+from cropseg_edge.frames import Frame
 from cropseg_edge.segmenter import Segmenter
 from tests.engines.tensorrt.conftest import Robot
 from tests.engines.tensorrt.fallback import assert_falls_back, built
@@ -100,6 +103,48 @@ def test_an_engine_that_takes_the_gpu_down_is_remembered(robot: Robot, bundle: B
     said: list[str] = []
     assert list(build_and_accept(robot.platform(), bundle, say=said.append)) == ["fp16"]
     assert any("int8: it is quarantined" in line for line in said)
+
+
+def test_an_accepted_engine_that_loses_the_gpu_three_times_makes_way(
+    robot: Robot, bundle: Bundle, picture
+) -> None:
+    platform = robot.platform()
+    build_and_accept(platform, bundle, ["fp16"])
+    for losses in (1, 2, 3):
+        robot.runs("fp16=lost-later")
+        with Segmenter(bundle, engine="auto") as segmenter:
+            assert segmenter.engine.name == "tensorrt"
+            while not segmenter.lost:
+                segmenter.segment(Frame(picture, 0, "", 0, "name"))
+        robot.gpu.lost = False  # a new process
+        assert platform.cache.sidecar(bundle, "fp16").losses == losses
+    robot.runs("")
+    with Segmenter(bundle, engine="auto") as segmenter:
+        assert segmenter.engine.name == "onnxruntime"
+    with pytest.raises(
+        EngineError, match=r"the GPU was lost 3 times since it was accepted.*--force"
+    ):
+        Segmenter(bundle, engine="tensorrt")
+    assert build_and_accept(platform, bundle, ["fp16"], force=True)
+    assert platform.cache.sidecar(bundle, "fp16").losses == 0
+
+
+def test_accepting_again_forgets_losses_and_a_full_disk_only_warns(
+    robot: Robot, bundle: Bundle, picture, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = robot.platform()
+    engine = build_and_accept(platform, bundle, ["fp16"])["fp16"]
+    count_loss(platform.cache, bundle, "fp16", engine, "launch failure")
+    assert platform.cache.sidecar(bundle, "fp16").losses == 1
+    assert build_and_accept(platform, bundle, ["fp16"])
+    assert platform.cache.sidecar(bundle, "fp16").losses == 0
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cropseg_edge.engines.tensorrt.cache.write_atomically", full)
+    count_loss(platform.cache, bundle, "fp16", engine, "launch failure")
+    assert "the fp16 engine is not recorded" in caplog.text
 
 
 def test_memory_that_runs_out_in_the_trial_gives_no_verdict(robot: Robot, bundle: Bundle) -> None:
