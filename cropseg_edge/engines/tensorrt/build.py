@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from pathlib import Path
 
 from cropseg_edge.bundle import Bundle
 from cropseg_edge.engines.tensorrt.accept import accept, quarantined
@@ -21,6 +22,7 @@ from cropseg_edge.errors import BundleError, DeviceLostError, EngineError, Stora
 log = logging.getLogger("cropseg_edge.engines.tensorrt")
 Say = Callable[[str], None]
 
+_FILES = 4  # sizes of the graph: itself, the engine twice, and what was measured
 _BUILDER_MB = 1000  # what TensorRT itself takes, by rule of thumb; not measured on a board
 
 
@@ -147,7 +149,14 @@ def build_engine(
         _check_memory(settings, len(graph))
         started = time.monotonic()
         timing = platform.cache.timing_cache()
-        built = build_in_process(MODULE, graph, settings, timing, tick)
+        folder = None
+        if keep:
+            try:
+                made = platform.cache.build_folder(bundle, precision, _FILES * len(graph))
+                folder = Path(stack.enter_context(made))
+            except (OSError, EngineError) as error:
+                log.warning("the %s engine is built in a temporary folder: %s", precision, error)
+        built = build_in_process(MODULE, graph, settings, timing, tick, folder)
         seconds = time.monotonic() - started
         sidecar = Sidecar(
             fingerprint=here,

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,7 @@ def build_in_process(
     settings: BuildSettings,
     timing_cache: bytes | None = None,
     tick: Tick | None = None,
+    folder: Path | None = None,
 ) -> Built:
     """Build in a child process; see `builder.build`.
 
@@ -58,14 +60,17 @@ def build_in_process(
         settings: of the builder.
         timing_cache: of an earlier build, b"" for a new one, None to go without.
         tick: called about once a second, and at every step.
+        folder: an empty one for the files of the build; None takes a temporary one.
 
     Raises:
         EngineError: the build failed, was killed or crashed; the message says what to do.
         BundleError: TensorRT refuses the graph.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="cropseg-build-") as name:
-            folder = Path(name)
+        with ExitStack() as stack:
+            if folder is None:
+                temporary = tempfile.TemporaryDirectory(prefix="cropseg-build-")
+                folder = Path(stack.enter_context(temporary))
             (folder / "graph.onnx").write_bytes(graph)
             (folder / "settings.json").write_text(settings.model_dump_json())
             if timing_cache is not None:
@@ -75,8 +80,8 @@ def build_in_process(
             return Built(plan.read_bytes(), timings.read_bytes())
     except OSError as error:
         raise EngineError(
-            f"the build needs room for temporary files in {tempfile.gettempdir()} and a process: "
-            f"{error}; TMPDIR names another folder"
+            f"the build needs room for temporary files in {folder or tempfile.gettempdir()} and a "
+            f"process: {error}; XDG_CACHE_HOME and TMPDIR name other folders"
         ) from error
 
 

@@ -4,10 +4,13 @@ An engine file is executable code. It is read only from a folder that nobody els
 fingerprint is compared and its hash is checked before a byte of it reaches TensorRT.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +24,7 @@ from cropseg_edge.files import write_atomically
 
 LOCK_TIMEOUT_S = 3600.0  # a build on the smallest board, several times over
 _POLL_S = 0.2
+_BUILD = ".build-"
 
 
 class CachedEngine(NamedTuple):
@@ -104,6 +108,8 @@ class EngineCache:
     ) -> Iterator[None]:
         """Only one process builds an engine; the lock goes with its process.
 
+        What an earlier build of this engine left, because it was killed, is removed.
+
         Args:
             waiting: called once if another process holds it.
             timeout_s: how long to wait for that process.
@@ -126,7 +132,30 @@ class EngineCache:
                         f"({path}); end it, then try again"
                     )
                 time.sleep(_POLL_S)
+            for left in path.parent.iterdir():
+                if left.name.startswith(_name(bundle, precision, _BUILD)):
+                    shutil.rmtree(left, ignore_errors=True)
             yield
+
+    def build_folder(
+        self, bundle: Bundle, precision: str, size: int
+    ) -> "tempfile.TemporaryDirectory[str]":
+        """A folder for the build of an engine, made while its lock is held.
+
+        Args:
+            size: of what will be written there, in bytes.
+
+        Raises:
+            OSError: the folder cannot be made, or there is no room for so much.
+            EngineError: others may write here.
+        """
+        folder = self._folder()
+        _check_owner(folder)
+        if shutil.disk_usage(folder).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        prefix = _name(bundle, precision, _BUILD)
+        # what cannot be removed now is removed under the next lock
+        return tempfile.TemporaryDirectory(prefix=prefix, dir=folder, ignore_cleanup_errors=True)
 
     def _folder(self) -> Path:
         if self.folder is None:
@@ -136,13 +165,7 @@ class EngineCache:
     def _read(self, name: str) -> bytes:
         try:
             path = self._folder() / name
-            folder = path.parent.stat()
-            open_to_others = folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-            if open_to_others or folder.st_uid not in (0, os.getuid()):
-                raise EngineError(
-                    f"{path.parent} belongs to somebody else or others may write there, and "
-                    f"engines are executable code: chmod 700 {path.parent}"
-                )
+            _check_owner(path.parent)
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             with os.fdopen(descriptor, "rb") as file:
                 return file.read()
@@ -160,6 +183,17 @@ def default_cache() -> EngineCache:
     except RuntimeError:  # no home
         return EngineCache(None)
     return EngineCache(folder / "cropseg" / "engines")
+
+
+def _check_owner(folder: Path) -> None:
+    """Raise EngineError where somebody else may write. Raises OSError, too."""
+    found = folder.stat()
+    open_to_others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if open_to_others or found.st_uid not in (0, os.getuid()):
+        raise EngineError(
+            f"{folder} belongs to somebody else or others may write there, and "
+            f"engines are executable code: chmod 700 {folder}"
+        )
 
 
 def _name(bundle: Bundle, precision: str, suffix: str) -> str:

@@ -3,6 +3,7 @@
 import errno
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,6 +60,7 @@ def test_a_build_that_dies_leaves_nothing_and_says_what_to_do(
     assert reason in " ".join(said)
     assert not list(robot.cache.glob("*.engine"))
     assert not list(robot.cache.glob("*.json"))
+    assert not list(robot.cache.glob("*.build-*"))
     assert_falls_back(bundle, picture, caplog, "it is not built yet")
 
 
@@ -111,6 +113,42 @@ def test_a_killed_rebuild_leaves_no_engine_that_could_be_stale(
     assert list(robot.cache.glob("*.engine"))
     with pytest.raises(EngineError, match="it is not built yet"):
         Segmenter(bundle, engine="tensorrt", precision="fp16")
+
+
+def test_what_a_killed_build_left_is_cleared_by_the_next(
+    robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[Path] = []
+
+    def killed(*arguments: object) -> None:
+        places.append(arguments[-1])
+        raise SystemExit("killed here")
+
+    platform = robot.platform()
+    with monkeypatch.context() as context:
+        context.setattr("cropseg_edge.engines.tensorrt.build.build_in_process", killed)
+        for precision in ("fp16", "int8"):
+            with pytest.raises(SystemExit):
+                build_engine(platform, bundle, precision, BuildSettings())
+    assert [place.parent for place in places] == [robot.cache, robot.cache]
+    for place in places:  # as SIGKILL leaves them
+        place.mkdir()
+        (place / "graph.onnx").touch()
+    assert build_engine(platform, bundle, "fp16", BuildSettings())
+    assert [place.exists() for place in places] == [False, True]  # int8 may be being built
+
+
+def test_a_cache_without_room_or_open_to_others_is_no_place_to_build(
+    robot: Robot, bundle: Bundle, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(free=100)
+    with monkeypatch.context() as context:
+        context.setattr("shutil.disk_usage", lambda _: usage)
+        assert build_engine(robot.platform(), bundle, "fp16", BuildSettings())
+    assert "in a temporary folder: [Errno 28] No space left" in caplog.text
+    robot.cache.chmod(0o777)
+    assert build_engine(robot.platform(), bundle, "int8", BuildSettings())
+    assert "others may write there" in caplog.text
 
 
 def test_too_little_memory_is_said_before_the_build(
@@ -166,7 +204,7 @@ def test_no_room_for_temporary_files_is_said(
     monkeypatch.setattr("tempfile.TemporaryDirectory", _full)
     said: list[str] = []
     assert build_and_accept(robot.platform(), bundle, ["fp16"], say=said.append) == {}
-    assert "No space left on device; TMPDIR names another folder" in said[-1]
+    assert "No space left on device; XDG_CACHE_HOME and TMPDIR name other folders" in said[-1]
 
 
 def test_two_who_build_at_once_build_once(robot: Robot, bundle: Bundle) -> None:
