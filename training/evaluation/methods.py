@@ -148,10 +148,15 @@ def _checkpoint(path: Path, name: str, device: str) -> Method:
 
 
 def _graph_parameters(graph: bytes) -> int:
-    """Numbers in the weights of an ONNX graph (normalisations folded in)."""
+    """Numbers in the weights of an ONNX graph: normalisations folded in, without the constants of
+    its shapes, which the exporter names so."""
     import math
 
     import onnx
 
     loaded = onnx.load_from_string(graph)
-    return sum(math.prod(t.dims) for t in loaded.graph.initializer if t.data_type == 1)
+    return sum(
+        math.prod(tensor.dims)
+        for tensor in loaded.graph.initializer
+        if tensor.data_type == 1 and "Constant" not in tensor.name
+    )
