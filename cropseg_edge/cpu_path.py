@@ -13,12 +13,17 @@ FP16_MAX = 65504.0
 
 
 class CpuPath:
-    """Runs any `Engine`; see `FramePath`. Closing the path closes the engine."""
+    """Runs any `Engine`; see `FramePath`. Closing the path closes the engine.
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+    Args:
+        threads: of preprocessing, FADE and decoding.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, threads: int = 1) -> None:
         self.engine = engine
+        self._threads = threads
         self._tensors = bundle.manifest.upsampler.tensors
-        self._letterbox = Letterbox(bundle.manifest.input)
+        self._letterbox = Letterbox(bundle.manifest.input, threads)
         self._grid: NDArray[np.float32] | None = None
 
     def segment(self, image: NDArray[np.uint8], watch: Watch) -> Segmented:
@@ -31,7 +36,7 @@ class CpuPath:
         grid = self._upsample(outputs)
         watch.lap("fade")
         affine = self._letterbox.affine(height, width, grid.shape[1], grid.shape[2])
-        labels, confidence, finite = decode(grid, affine, height, width)
+        labels, confidence, finite = decode(grid, affine, height, width, self._threads)
         watch.lap("decode")
         if not finite:
             return Segmented(labels, confidence, NON_FINITE)
@@ -59,5 +64,5 @@ class CpuPath:
         highest = max(float(np.abs(x).max()) for x in (logits, guide) if x is not None)
         if FP16_MAX <= highest < np.inf:
             raise EngineError(f"{SATURATED}: a score of {highest:g}")
-        self._grid = fade_probabilities(logits, high, low, guide, gate, out=self._grid)
+        self._grid = fade_probabilities(logits, high, low, guide, gate, self._grid, self._threads)
         return self._grid

@@ -1,5 +1,6 @@
 """Is a frame fit to be segmented? Unusable ones are refused, doubtful ones get a status."""
 
+import cv2
 import numpy as np
 
 from cropseg_edge.errors import FrameError
@@ -51,16 +52,26 @@ def judge(frame: Frame) -> tuple[Status, str]:
     """
     image = frame.image
     step_y, step_x = (max(1, side // SAMPLES_A_SIDE) for side in image.shape[:2])
-    sample = image[::step_y, ::step_x]
-    green = sample[..., 1]
+    blue, green, red = cv2.split(np.ascontiguousarray(image[::step_y, ::step_x]))
     level = float(green.mean())
-    if level < 128 and (share := float((sample.max(axis=2) <= DARK_LEVEL).mean())) >= DOUBTFUL:
+    if (
+        level < 128
+        and (share := _share(cv2.max(cv2.max(blue, green), red), 0, DARK_LEVEL)) >= DOUBTFUL
+    ):
         return _status(share), f"dark picture ({share:.0%} of the pixels are black)"
-    if level > 128 and (share := float((sample.min(axis=2) >= BRIGHT_LEVEL).mean())) >= DOUBTFUL:
+    if (
+        level > 128
+        and (share := _share(cv2.min(cv2.min(blue, green), red), BRIGHT_LEVEL, 255)) >= DOUBTFUL
+    ):
         return _status(share), f"overexposed picture ({share:.0%} of the pixels are saturated)"
     if (contrast := float(green.std())) < MIN_CONTRAST:
         return Status.INVALID, f"uniform picture (standard deviation {contrast:.1f} of 255)"
     return Status.OK, ""
+
+
+def _share(levels: cv2.typing.MatLike, low: int, high: int) -> float:
+    """Of the pixels, from `low` to `high`, both included."""
+    return float(np.mean(cv2.inRange(levels, low, high) > 0))
 
 
 def _status(share: float) -> Status:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cropseg_edge.bundle import InputSpec
 from cropseg_edge.fade import Affine
+from cropseg_edge.threads import in_parts
 
 
 class Fit(NamedTuple):
@@ -29,10 +30,12 @@ class Letterbox:
 
     Args:
         spec: the network's input, from the bundle's manifest.
+        threads: that normalise.
     """
 
-    def __init__(self, spec: InputSpec) -> None:
+    def __init__(self, spec: InputSpec, threads: int = 1) -> None:
         self._spec = spec
+        self._threads = threads
         self._buffer = np.zeros((1, 3, spec.height, spec.width), np.float32)
         std = np.array(spec.std, np.float32)
         self._scale = 1 / std
@@ -64,11 +67,17 @@ class Letterbox:
             self._fit = fit
         resized = shrink(image, fit.width, fit.height)
         rows, columns = slice(fit.top, fit.top + fit.height), slice(fit.left, fit.left + fit.width)
-        channels = cv2.split(resized)
-        for plane, channel in enumerate(self._channels):
-            view, pixels = self._buffer[0, plane, rows, columns], channels[channel]
-            scale, offset = self._scale[plane], self._offset[plane]
-            cv2.addWeighted(pixels, scale, pixels, 0, offset, dst=view, dtype=cv2.CV_32F)
+        inner = self._buffer[0, :, rows, columns]
+
+        def normalise(first: int, last: int) -> int:
+            channels = cv2.split(resized[first:last])
+            for plane, channel in enumerate(self._channels):
+                view, pixels = inner[plane, first:last], channels[channel]
+                scale, offset = self._scale[plane], self._offset[plane]
+                cv2.addWeighted(pixels, scale, pixels, 0, offset, dst=view, dtype=cv2.CV_32F)
+            return 0
+
+        in_parts(normalise, fit.height, self._threads)
         return self._buffer
 
     def affine(self, height: int, width: int, grid_height: int, grid_width: int) -> Affine:

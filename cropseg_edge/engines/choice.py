@@ -61,4 +61,5 @@ def open_path(
 
 
 def _on_the_cpu(bundle: Bundle, threads: int | None, precision: str | None) -> FramePath:
-    return CpuPath(bundle, OnnxRuntimeEngine(bundle, threads, precision))
+    engine = OnnxRuntimeEngine(bundle, threads, precision)
+    return CpuPath(bundle, engine, engine.threads)

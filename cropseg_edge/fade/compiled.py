@@ -6,7 +6,7 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-_ABI = 2
+_ABI = 3
 
 
 @cache
@@ -30,14 +30,15 @@ def library() -> ctypes.CDLL | None:
 
 def _with_signatures(handle: ctypes.CDLL) -> ctypes.CDLL:
     array, number, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_double
-    handle.cropseg_fade.argtypes = (*[array] * 5, *[number] * 4, array)
+    handle.cropseg_in_unit_range.argtypes = (array, ctypes.c_size_t)
+    handle.cropseg_in_unit_range.restype = number
+    handle.cropseg_fade.argtypes = (*[array] * 5, *[number] * 6, array)
     handle.cropseg_fade.restype = number
     handle.cropseg_decode.argtypes = (
         array,
         *[number] * 3,
         *[real] * 4,
-        number,
-        number,
+        *[number] * 4,
         array,
         array,
     )

@@ -172,14 +172,15 @@ INLINE void gather_rows(const Inputs& in, int u, float* rows) {
     }
 }
 
-INLINE void upsample_loops(const Inputs& in, bool probabilities, float* scratch, float* out) {
+INLINE void upsample_loops(const Inputs& in, bool probabilities, int first, int last, float* scratch,
+                           float* out) {
     const int out_width = 2 * in.width;
     const size_t plane = (size_t)4 * in.height * in.width;
     float* rows = scratch;
     float* low = rows + (size_t)5 * in.channels * (out_width + 2 * PAD);
     float* gate = low + (size_t)TAPS * out_width;
     float* result = gate + out_width;
-    for (int u = 0; u < in.height; ++u) {
+    for (int u = first; u < last; ++u) {
         gather_rows(in, u, rows);
         for (int k = 0; k < TAPS; ++k)
             widen(in.kernels_low + ((size_t)k * in.height + u) * in.width, in.width,
@@ -201,8 +202,9 @@ INLINE void upsample_loops(const Inputs& in, bool probabilities, float* scratch,
     }
 }
 
-PER_PROCESSOR(upsample, (const Inputs& in, bool probabilities, float* scratch, float* out),
-              (in, probabilities, scratch, out))
+PER_PROCESSOR(upsample,
+              (const Inputs& in, bool probabilities, int first, int last, float* scratch, float* out),
+              (in, probabilities, first, last, scratch, out))
 
 // Bilinear samples of one source row at every output column, for every class. Not compiled per
 // processor: the gather instructions that a compiler then takes are slower than plain loads.
@@ -283,12 +285,13 @@ void positions(double scale, double offset, int size, int count, int32_t* left, 
 
 extern "C" {
 
-int cropseg_abi() { return 2; }
+int cropseg_abi() { return 3; }
 
+// The output rows of the low-resolution rows [first, last); parts may run in threads of their own.
 // 0 when done, 1 when memory ran out. `guide` and `gate` are both null in the ungated form.
 int cropseg_fade(const float* logits, const float* kernels_high, const float* kernels_low,
                  const float* guide, const float* gate, int channels, int height, int width,
-                 int probabilities, float* out) {
+                 int probabilities, int first, int last, float* out) {
     thread_local std::vector<float> scratch;
     const Inputs in{logits, kernels_high, kernels_low, guide, gate, channels, height, width};
     const size_t row_size = (size_t)2 * width + 2 * PAD;
@@ -297,22 +300,27 @@ int cropseg_fade(const float* logits, const float* kernels_high, const float* ke
     } catch (const std::bad_alloc&) {
         return 1;
     }
-    upsample(in, probabilities != 0, scratch.data(), out);
+    upsample(in, probabilities != 0, first, last, scratch.data(), out);
     return 0;
 }
 
-// 0 when done, 1 when memory ran out, 2 when a probability is not in [0, 1] (nothing is written).
+// 1 when every value is in [0, 1], else 0.
+int cropseg_in_unit_range(const float* values, size_t count) {
+    bool good;
+    in_unit_range(values, count, &good);
+    return good;
+}
+
+// The frame's rows [first, last), of probabilities that are in [0, 1]; parts may run in threads of
+// their own. 0 when done, 1 when memory ran out.
 int cropseg_decode(const float* probabilities, int channels, int grid_height, int grid_width,
                    double x_scale, double x_offset, double y_scale, double y_offset, int height,
-                   int width, uint8_t* labels, uint8_t* confidence) {
+                   int width, int first, int last, uint8_t* labels, uint8_t* confidence) {
     thread_local std::vector<float> floats;
     thread_local std::vector<int32_t> ints;
     const size_t plane = (size_t)grid_height * grid_width;
     const int stride = (width + BLOCK - 1) / BLOCK * BLOCK;
     const size_t row = (size_t)channels * stride;
-    bool good;
-    in_unit_range(probabilities, plane * channels, &good);
-    if (!good) return 2;
     try {
         floats.resize(2 * row + width + height);
         ints.resize((size_t)width + height);
@@ -325,7 +333,7 @@ int cropseg_decode(const float* probabilities, int channels, int grid_height, in
     positions(x_scale, x_offset, grid_width, width, left, x_part);
     positions(y_scale, y_offset, grid_height, height, top, y_part);
     int held[2] = {-1, -1};  // which source row each slot holds: row v lives in slot v % 2
-    for (int y = 0; y < height; ++y) {
+    for (int y = first; y < last; ++y) {
         const int a = top[y], b = a + 1 < grid_height ? a + 1 : a;
         for (const int v : {a, b})
             if (held[v % 2] != v) {

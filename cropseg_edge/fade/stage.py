@@ -13,6 +13,7 @@ from cropseg_edge.errors import EngineError
 from cropseg_edge.fade import fallback
 from cropseg_edge.fade.compiled import library
 from cropseg_edge.mask import UNKNOWN
+from cropseg_edge.threads import in_parts
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -71,7 +72,7 @@ def fade_upsample(
     """
     shape = _check(logits, kernels_high, kernels_low, guide, gate)
     out = _buffer(out, shape)
-    _run(logits, kernels_high, kernels_low, guide, gate, out, probabilities=False)
+    _run(logits, kernels_high, kernels_low, guide, gate, out, False)
     return out
 
 
@@ -82,6 +83,7 @@ def fade_probabilities(
     guide: Floats | None = None,
     gate: Floats | None = None,
     out: Floats | None = None,
+    threads: int = 1,
 ) -> Floats:
     """`fade_upsample`, then the softmax over the classes: float32 [C, 2h, 2w], `out` likewise.
 
@@ -89,11 +91,13 @@ def fade_probabilities(
     """
     shape = _check(logits, kernels_high, kernels_low, guide, gate)
     out = _buffer(out, shape[1:])
-    _run(logits, kernels_high, kernels_low, guide, gate, out[None], probabilities=True)
+    _run(logits, kernels_high, kernels_low, guide, gate, out[None], True, threads)
     return out
 
 
-def decode(probabilities: Floats, affine: Affine, height: int, width: int) -> Decoded:
+def decode(
+    probabilities: Floats, affine: Affine, height: int, width: int, threads: int = 1
+) -> Decoded:
     """Labels and confidence of a frame from class probabilities.
 
     Vegetation is decided first: a pixel is background (0) only where that is more probable than
@@ -108,6 +112,7 @@ def decode(probabilities: Floats, affine: Affine, height: int, width: int) -> De
         affine: from the frame's pixels to the grid.
         height: rows of the frame.
         width: columns of the frame.
+        threads: of the compiled library.
 
     Raises:
         EngineError: the probabilities are not contiguous float32 [C, h, w].
@@ -118,12 +123,16 @@ def decode(probabilities: Floats, affine: Affine, height: int, width: int) -> De
     if compiled is None:
         finite = fallback.decode(probabilities, affine, labels, confidence)
     else:
-        code = compiled.cropseg_decode(
-            probabilities.ctypes.data, *probabilities.shape, *affine, height, width,
-            labels.ctypes.data, confidence.ctypes.data,
-        )  # fmt: skip
-        _check_memory(code)
-        finite = code == 0
+        source = probabilities.ctypes.data
+        finite = bool(compiled.cropseg_in_unit_range(source, probabilities.size))
+        if finite:
+            settings = (source, *probabilities.shape, *affine, height, width)
+            outputs = (labels.ctypes.data, confidence.ctypes.data)
+
+            def rows(first: int, last: int) -> int:
+                return int(compiled.cropseg_decode(*settings, first, last, *outputs))
+
+            _check_memory(in_parts(rows, height, threads))
     if not finite:
         labels.fill(UNKNOWN)
         confidence.fill(0)
@@ -138,6 +147,7 @@ def _run(
     gate: Floats | None,
     out: Floats,
     probabilities: bool,
+    threads: int = 1,
 ) -> None:
     compiled = library()
     if compiled is None:
@@ -147,10 +157,12 @@ def _run(
         return
     inputs = (logits, kernels_high, kernels_low, guide, gate)
     pointers = [None if array is None else array.ctypes.data for array in inputs]
-    code = compiled.cropseg_fade(
-        *pointers, *logits.shape[1:], int(probabilities), out.ctypes.data
-    )  # fmt: skip
-    _check_memory(code)
+    settings, to = (*pointers, *logits.shape[1:], int(probabilities)), out.ctypes.data
+
+    def rows(first: int, last: int) -> int:
+        return int(compiled.cropseg_fade(*settings, first, last, to))
+
+    _check_memory(in_parts(rows, logits.shape[2], threads))
 
 
 def _check_memory(code: int) -> None:

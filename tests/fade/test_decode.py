@@ -95,3 +95,11 @@ def test_one_impossible_probability_makes_everything_unknown(
 def test_a_view_is_refused() -> None:
     with pytest.raises(EngineError, match="contiguous"):
         decode(random_probabilities(24, 32)[:, ::2], Affine(1, 0, 1, 0), 20, 20)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 64])
+def test_threads_share_the_rows_and_change_nothing(threads: int) -> None:
+    p, affine = random_probabilities(24, 32), Affine(0.4, -0.3, 1.3, -1.0)
+    whole, parts = decode(p, affine, 17, 80), decode(p, affine, 17, 80, threads)
+    np.testing.assert_array_equal(parts.labels, whole.labels)
+    np.testing.assert_array_equal(parts.confidence, whole.confidence)

@@ -149,3 +149,11 @@ def test_a_shape_or_dtype_that_does_not_fit_is_refused(backend: str, tensor: int
 def test_guide_without_gate_is_refused() -> None:
     with pytest.raises(EngineError, match="together"):
         fade_upsample(*make(3, 2, 2, gated=True)[:4])
+
+
+@pytest.mark.parametrize("threads", [2, 3, 64])
+def test_threads_share_the_rows_of_fade_and_change_nothing(backend: str, threads: int) -> None:
+    tensors = make(3, 5, 7, gated=True, seed=3)
+    np.testing.assert_array_equal(
+        fade_probabilities(*tensors, threads=threads), fade_probabilities(*tensors)
+    )
