@@ -65,15 +65,17 @@ class Letterbox:
         if fit != self._fit:
             self._buffer.fill(0)
             self._fit = fit
-        resized = shrink(image, fit.width, fit.height)
+            self._resized = np.empty((fit.height, fit.width, 3), np.uint8)
+            self._planes = np.empty((3, fit.height, fit.width), np.uint8)
+        resized, planes = shrink(image, fit.width, fit.height, self._resized), self._planes
         rows, columns = slice(fit.top, fit.top + fit.height), slice(fit.left, fit.left + fit.width)
         inner = self._buffer[0, :, rows, columns]
 
         def normalise(first: int, last: int) -> int:
-            channels = cv2.split(resized[first:last])
             for plane, channel in enumerate(self._channels):
-                view, pixels = inner[plane, first:last], channels[channel]
+                pixels, view = planes[plane, first:last], inner[plane, first:last]
                 scale, offset = self._scale[plane], self._offset[plane]
+                cv2.extractChannel(resized[first:last], channel, pixels)
                 cv2.addWeighted(pixels, scale, pixels, 0, offset, dst=view, dtype=cv2.CV_32F)
             return 0
 
@@ -93,7 +95,9 @@ class Letterbox:
         )
 
 
-def shrink(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+def shrink(
+    image: NDArray[np.uint8], width: int, height: int, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """Resize uint8 [H, W, 3] with half-pixel centres, without aliasing when it shrinks.
 
     Exact halves by averaging, then bilinear for the rest: 0.9 ms for 1920x1080 to 640x360 where
@@ -108,5 +112,5 @@ def shrink(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint
     if picture.shape[:2] != (height, width):
         large = min(picture.shape[1] / width, picture.shape[0] / height) >= 2
         method = cv2.INTER_AREA if large else cv2.INTER_LINEAR
-        picture = cv2.resize(picture, (width, height), interpolation=method)
+        picture = cv2.resize(picture, (width, height), dst=out, interpolation=method)
     return np.asarray(picture, dtype=np.uint8)
