@@ -15,8 +15,9 @@ from cropseg_edge.bundle import read_bundle, write_bundle
 from cropseg_edge.bundle.archive import MANIFEST, pack, unpack
 from cropseg_edge.bundle.bundle import parse_bundle
 from cropseg_edge.bundle.manifest import is_safe_member
-from cropseg_edge.bundle.verify import mean_iou, verify_golden
+from cropseg_edge.bundle.verify import MIN_SHARE, mean_iou, verify_golden
 from cropseg_edge.errors import BundleError, ParityError
+from cropseg_edge.mask import CROP
 from tests.tiny_bundle import tiny_graph, tiny_manifest
 
 
@@ -297,3 +298,8 @@ def test_a_label_of_a_few_pixels_does_not_decide_on_an_engine() -> None:
     assert mean_iou(other, reference) == pytest.approx((1 + 491 / 500) / 2)
     other[0, :10] = 2
     assert mean_iou(other, reference) == pytest.approx((1 + 490 / 500 + 0) / 3)
+
+
+def test_every_shipped_golden_frame_shows_enough_crop_to_judge_an_engine() -> None:
+    for _, reference in read_bundle().golden():
+        assert (reference.argmax(0) == CROP).mean() >= MIN_SHARE
