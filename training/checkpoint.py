@@ -89,6 +89,7 @@ def size_of(state: dict[str, Any]) -> ModelSize:
     size = dict(state["size"])
     size["groups"] = tuple(tuple(group) for group in size["groups"])
     size["grid"] = tuple(size["grid"])
+    size["global_blocks"] = tuple(size.get("global_blocks", ()))
     return ModelSize(**size)
 
 

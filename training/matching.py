@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.models.fade import FadeInputs, fade
+from training.models.fade import FadeInputs, bilinear_like, fade
 
 
 class Outputs(NamedTuple):
-    """What is compared: logits [B, classes, H/2, W/2], and maps by name."""
+    """What is compared: logits [B, classes, h, w], and maps by name."""
 
     logits: Tensor
     maps: dict[str, Tensor]
@@ -30,7 +30,8 @@ def outputs(inputs: FadeInputs) -> Outputs:
         "kernels": inputs.kernels_high + F.interpolate(inputs.kernels_low, scale_factor=2.0),
     }
     if inputs.guide is not None and inputs.gate is not None:
-        maps["guide"] = inputs.guide - inputs.guide.mean(1, keepdim=True)
+        scores = inputs.guide.unflatten(1, (inputs.features.shape[1], -1))
+        maps["guide"] = (scores - scores.mean(1, keepdim=True)).flatten(1, 2)
         maps["gate"] = inputs.gate
     return Outputs(fade(inputs), maps)
 
@@ -57,8 +58,9 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Te
     """KL(teacher || student) of softmaxes over the channels, mean over the pixels, times T^2.
 
     Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network (2015), equation 1 and the
-    factor T^2 of section 2. Both [B, C, H, W].
+    factor T^2 of section 2. Both [B, C, H, W]; the teacher's are resized where they are not.
     """
+    teacher = bilinear_like(teacher, student.shape[-2:])
     own, other = ((x / temperature).log_softmax(1) for x in (student, teacher))
     return F.kl_div(own, other, reduction="none", log_target=True).sum(1).mean() * temperature**2
 

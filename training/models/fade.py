@@ -20,7 +20,9 @@ class FadeInputs(NamedTuple):
         features: [B, C, h, w], the map to upsample.
         kernels_high: [B, K*K, 2h, 2w], beta(E) with its bias.
         kernels_low: [B, K*K, h, w], beta(D) without bias.
-        guide: [B, C, 2h, 2w] and gate: [B, 1, h, w] (a logit), or None for the ungated form.
+        guide: [B, s*s*C, 2h, 2w], what the encoder says of the s x s sub-pixels of its pixels
+            (channel c*s*s + i*s + j is class c of row i, column j), and gate: [B, 1, h, w] (a
+            logit); or None for the ungated form.
     """
 
     features: Tensor
@@ -50,13 +52,20 @@ def reassemble(features: Tensor, kernels: Tensor) -> Tensor:
 
 
 def fade(inputs: FadeInputs) -> Tensor:
-    """Semi-shift sum, softmax, reassembly, gate and blend (steps 2 to 6): [B, C, 2h, 2w]."""
+    """Semi-shift sum, softmax, reassembly, gate and blend (steps 2 to 6): [B, C, 2sh, 2sw].
+
+    A guide with sub-pixels (s > 1) is blended at each of them with the pixel's reassembled value,
+    and laid out by the pixel shuffle of Shi et al., CVPR 2016.
+    """
     semi_shift = inputs.kernels_high + F.interpolate(inputs.kernels_low, scale_factor=2.0)
     upsampled = reassemble(inputs.features, semi_shift.softmax(1))
     if inputs.guide is None or inputs.gate is None:
         return upsampled
     gate = F.interpolate(inputs.gate, scale_factor=2.0).sigmoid()
-    return gate * inputs.guide + (1 - gate) * upsampled
+    side = math.isqrt(int(inputs.guide.shape[1]) // int(upsampled.shape[1]))
+    if side > 1:
+        upsampled = upsampled.repeat_interleave(side**2, 1)
+    return F.pixel_shuffle(gate * inputs.guide + (1 - gate) * upsampled, side)
 
 
 class FadeUpsampler(nn.Module):
@@ -73,6 +82,7 @@ class FadeUpsampler(nn.Module):
         output_channels: channels of the map that is reassembled, if it is not the decoder map
             itself. A linear classifier commutes with the reassembly, so class logits can be
             reassembled with kernels predicted from the features that they were computed from.
+        subpixel: s, the side of the guide's sub-pixels.
     """
 
     def __init__(
@@ -85,6 +95,7 @@ class FadeUpsampler(nn.Module):
         gated: bool = True,
         lite: bool = False,
         output_channels: int | None = None,
+        subpixel: int = 1,
     ) -> None:
         super().__init__()
         taps = kernel_size**2
@@ -98,8 +109,8 @@ class FadeUpsampler(nn.Module):
         if gated:
             self.gate = nn.Conv2d(decoder_channels, 1, 1)
             channels = output_channels or decoder_channels
-            if encoder_channels != channels:
-                self.align = nn.Conv2d(encoder_channels, channels, 1)
+            if encoder_channels != channels or subpixel > 1:
+                self.align = nn.Conv2d(encoder_channels, channels * subpixel**2, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
@@ -122,7 +133,7 @@ class FadeUpsampler(nn.Module):
         )
 
     def forward(self, encoder: Tensor, decoder: Tensor) -> Tensor:
-        """`decoder` upsampled: [B, C_de, 2h, 2w]."""
+        """`decoder` upsampled: [B, C_de, 2sh, 2sw]."""
         return fade(self.predict(encoder, decoder))
 
 

@@ -2,7 +2,8 @@
 
 Chen, Goodfellow, Shlens: "Net2Net", ICLR 2016: channels are repeated, and what reads them shares
 its weights among the copies; unequal shares let the copies part while training. A network whose
-stem reads finer pictures starts by averaging squares of their pixels.
+stem reads finer pictures starts by averaging squares of their pixels, one with sub-pixels by giving
+all of a pixel the same. Only windows of attention change what is computed, until it is trained.
 """
 
 from dataclasses import fields
@@ -13,11 +14,12 @@ from torch import Tensor
 from cropseg_edge.errors import ConfigError
 from training.models.registry import ModelSize, build
 
-GROWING = {"width", "heads", "decoder_width", "fine"}
-FREE = {"name", "drop_path"}
+GROWING = {"width", "heads", "decoder_width", "fine", "subpixel"}
+FREE = {"name", "drop_path", "window", "global_blocks"}
 INPUTS = {"backbone.up.weight": 0}  # dimension that reads channels; otherwise 1
 NO_INPUTS = ("level_embed", "pos_embed", "prefix")
 STEM = "backbone.prior.stem.0.0.weight"
+GUIDE = "upsampler.align."
 
 
 def grow(weights: dict[str, Tensor], old: ModelSize, new: ModelSize) -> dict[str, Tensor]:
@@ -38,6 +40,8 @@ def grow(weights: dict[str, Tensor], old: ModelSize, new: ModelSize) -> dict[str
         if name == STEM and new.fine > old.fine:
             factor = new.fine // old.fine
             weight = weight.repeat_interleave(factor, 2).repeat_interleave(factor, 3) / factor**2
+        if name.startswith(GUIDE):
+            weight = weight.repeat_interleave(target.shape[0] // weight.shape[0], 0)
         reads = None if weight.dim() < 2 or name.endswith(NO_INPUTS) else INPUTS.get(name, 1)
         for dim in range(min(weight.dim(), 2)):
             before, after = weight.shape[dim], target.shape[dim]
@@ -63,6 +67,7 @@ def _check(old: ModelSize, new: ModelSize) -> None:
         and new.width * old.heads == old.width * new.heads
         and new.decoder_width >= old.decoder_width
         and new.fine % old.fine == 0
+        and (old.subpixel == 1 or new.subpixel == old.subpixel)
     )
     if not fits or set(differs) - GROWING:
         raise ConfigError(

@@ -20,7 +20,9 @@ class ModelSize:
     puts FADE into the decoder's x2 steps, too; the last one, on the logits, is FADE unless
     `last_step` says otherwise. `detail` shows the decoder's features to the stem's map before it.
     `fine` is how much larger the picture comes than strides count: the stem's first convolution
-    reads 3 * fine pixels every 2 * fine.
+    reads 3 * fine pixels every 2 * fine. `subpixel` squared is how many logits the last FADE's
+    guide gives for each of its pixels. `window` is the side of the squares of tokens among which
+    the trunk's blocks attend, but for the `global_blocks`, which see all; 0 is none.
     `position`, `prefix`, `layer_scale` and `eps` follow the weights that a trunk starts from:
     see `training.models.pretrained.fit_size`. A segformer takes width, depth, heads and
     decoder_width from here and leaves the rest: see `training.models.segformer`.
@@ -45,6 +47,9 @@ class ModelSize:
     compressed: int = 64
     detail: bool = False
     fine: int = 1
+    subpixel: int = 1
+    window: int = 0
+    global_blocks: tuple[int, ...] = ()
     grid: tuple[int, int] = (32, 32)
     last_step: Literal["fade", "bilinear"] = "fade"
     layer_scale: float | None = None
@@ -77,6 +82,9 @@ NANO = ModelSize(
     lite=True,
     detail=True,
     fine=2,
+    subpixel=2,
+    window=10,
+    global_blocks=(3, 7),
     grid=(30, 40),
 )
 TINY = ModelSize(
@@ -95,6 +103,9 @@ TINY = ModelSize(
     lite=True,
     detail=True,
     fine=2,
+    subpixel=2,
+    window=10,
+    global_blocks=(3, 7),
     grid=(30, 40),
 )
 SMALL = ModelSize(
@@ -176,6 +187,8 @@ def build(size: str | ModelSize) -> "CropSegmenter | SegFormer":
         position=s.position,
         prefix=s.prefix,
         eps=s.eps,
+        window=s.window,
+        global_blocks=s.global_blocks,
     )
     backbone = ViTAdapter(
         vit,
@@ -197,7 +210,12 @@ def build(size: str | ModelSize) -> "CropSegmenter | SegFormer":
     upsampler: FadeUpsampler | BilinearUpsampler
     if s.last_step == "fade":
         upsampler = FadeUpsampler(
-            s.stem, s.decoder_width, s.compressed, lite=s.lite, output_channels=3
+            s.stem,
+            s.decoder_width,
+            s.compressed,
+            lite=s.lite,
+            output_channels=3,
+            subpixel=s.subpixel,
         )
     else:
         upsampler = BilinearUpsampler(s.stem, 3)

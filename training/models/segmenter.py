@@ -54,7 +54,7 @@ class DetailBlock(nn.Module):
 
 
 class CropSegmenter(nn.Module):
-    """Image in, class logits at stride 2 out.
+    """Image in, class logits out, at stride 2 or, with sub-pixels in FADE's guide, finer.
 
     `predict` ends at FADE's inputs, which is where the engine on the robot ends; `forward` goes
     on through FADE. Both take float [B, 3, H, W], RGB, normalised; H and W divisible by
@@ -100,7 +100,7 @@ class CropSegmenter(nn.Module):
         return self.upsampler.predict(*self.features(image))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Class logits [B, classes, H/2, W/2]."""
+        """Class logits [B, classes, s*H/2, s*W/2], H and W without `fine`, s FADE's `subpixel`."""
         if isinstance(self.upsampler, FadeUpsampler):
             return fade(self.predict(image))
         stem, _, logits = self.features(image)

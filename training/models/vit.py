@@ -1,6 +1,7 @@
 """The plain vision transformer trunk: patches in, tokens out, block by block.
 
-Dosovitskiy et al., ICLR 2021; LayerScale: Touvron et al. 2021; drop path: Huang et al. 2016.
+Dosovitskiy et al., ICLR 2021; LayerScale: Touvron et al. 2021; drop path: Huang et al. 2016;
+attention in windows, with a few blocks that see all: Li et al., ViTDet, ECCV 2022.
 """
 
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cropseg_edge.errors import ConfigError
 from training.models.positions import RelativeBias, rotate, rotations
 
 EPS = 1e-6
@@ -96,6 +98,23 @@ class Block(nn.Module):
         return x + self.drop_path(self.scale2 * self.mlp(self.norm2(x)))
 
 
+def to_windows(x: Tensor, size: tuple[int, int], side: int) -> Tensor:
+    """Tokens [B, N, d] of a grid of `size` as squares [B * windows, side * side, d], row by row;
+    zeros where the last squares leave the grid."""
+    rows, columns = size
+    x = F.pad(x.unflatten(1, size), (0, 0, 0, -columns % side, 0, -rows % side))
+    squares = x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
+    return squares.flatten(0, 2).flatten(1, 2)
+
+
+def from_windows(x: Tensor, size: tuple[int, int], side: int) -> Tensor:
+    """The tokens [B, N, d] that `to_windows` made the squares `x` of."""
+    down, across = (-(-extent // side) for extent in size)
+    squares = x.unflatten(1, (side, side)).unflatten(0, (-1, down, across))
+    grid = squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    return grid[:, : size[0], : size[1]].flatten(1, 2)
+
+
 class VisionTransformer(nn.Module):
     """Patch embedding, position embedding and blocks. The adapter calls the parts itself.
 
@@ -109,6 +128,8 @@ class VisionTransformer(nn.Module):
             DINOv3's rotations of queries and keys, which have no weights.
         prefix: number of tokens before the patches, for class and register tokens.
         eps: of the layer norms.
+        window, global_blocks: side of the squares of patches that attend to each other, and the
+            blocks in which all do; 0 is no squares. With absolute positions and no prefix only.
 
     `checkpointing` trades time for memory in training: what is inside a block (and, in the
     adapter, inside an injector or extractor) is computed again on the way back.
@@ -129,8 +150,13 @@ class VisionTransformer(nn.Module):
         prefix: int = 0,
         eps: float = EPS,
         rotary_base: float = 100.0,
+        window: int = 0,
+        global_blocks: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
+        if window and (position != "absolute" or prefix):
+            raise ConfigError("attention in windows needs absolute positions and no prefix tokens")
+        self.windows = [0 if i in global_blocks else window for i in range(depth)]
         self.checkpointing = False
         self.width, self.heads, self.grid, self.rotary_base = width, heads, grid, rotary_base
         self.position_kind = position
@@ -185,8 +211,13 @@ class VisionTransformer(nn.Module):
             turn = rotations(size, self.width // self.heads, self.rotary_base, x)
         if prefix is not None:
             x = torch.cat([prefix, x], 1)
-        for block in self.blocks[first : last + 1]:
-            x = self.run(block, x, size, turn)
+        for index in range(first, last + 1):
+            block, side = self.blocks[index], self.windows[index]
+            if side:
+                squares = self.run(block, to_windows(x, size, side))
+                x = from_windows(squares, size, side)
+            else:
+                x = self.run(block, x, size, turn)
         if prefix is None:
             return x, None
         count = prefix.shape[1]
