@@ -13,7 +13,7 @@ from cropseg_edge.frames import Frame
 from cropseg_edge.letterbox import shrink
 from cropseg_edge.mask import CropMask, Status
 from cropseg_edge.segmenter import Segmenter
-from tests.tiny_bundle import MEAN, STD
+from tests.tiny_bundle import MEAN, STD, write_tiny_bundle
 
 Floats = NDArray[np.float32]
 Tensors = dict[str, Floats]
@@ -127,6 +127,20 @@ def test_the_real_engine_finds_the_colours(bundle: Bundle) -> None:
     assert (mask.labels[260:460, 420:620] == 2).all()
     assert (mask.labels[:100] == 0).all()
     assert mask.confidence.min() > 80
+
+
+def test_sub_pixels_of_the_guide_draw_what_its_pixels_cannot(tmp_path: Path) -> None:
+    image = picture(64, 48)
+    image[:, 11:12] = GREEN  # a leaf one pixel wide
+    fine = write_tiny_bundle(tmp_path / "fine.cropseg", side=2)
+    found = {}
+    for bundle in (write_tiny_bundle(tmp_path / "coarse.cropseg"), fine):
+        with Segmenter(bundle, threads=1) as segmenter:
+            shape = segmenter.probabilities(image).shape
+            found[shape] = (segmenter.segment(frame(image)).labels[:12, 9:14] == 1).mean(0)
+    assert set(found) == {(3, 24, 32), (3, 48, 64)}
+    assert found[3, 24, 32].tolist() == [0, 1, 1, 0, 0]
+    assert found[3, 48, 64].tolist() == [0, 0, 1, 0, 0]
 
 
 def test_red_and_blue_are_not_swapped(bundle: Bundle) -> None:

@@ -24,6 +24,7 @@ from cropseg_edge.bundle import (
     TrainingRecord,
     UpsamplerSpec,
     UpsamplerTensors,
+    encode_probabilities,
     write_bundle,
 )
 from cropseg_edge.errors import ConfigError, ParityError
@@ -138,11 +139,9 @@ def export_bundle(
             )
     golden = []
     for i, (frame, reference) in enumerate(zip(frames, expected, strict=True)):
-        record = GoldenFrame(image=f"golden/{i}.png", probabilities=f"golden/{i}.npy")
+        record = GoldenFrame(image=f"golden/{i}.png", probabilities=f"golden/{i}.probabilities.png")
         members[record.image] = cv2.imencode(".png", frame)[1].tobytes()
-        array = io.BytesIO()
-        np.save(array, reference, allow_pickle=False)
-        members[record.probabilities] = array.getvalue()
+        members[record.probabilities] = encode_probabilities(reference)
         golden.append(record)
     steps = state["step"] + state.get("steps_before", 0)
     manifest = Manifest(
@@ -194,7 +193,7 @@ def network_input(frame: NDArray[np.uint8], fine: int) -> NDArray[np.float32]:
 
 @torch.no_grad()
 def reference_probabilities(model: CropSegmenter, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """PyTorch's class probabilities after FADE, float32 [3, H/2, W/2], for uint8 [H, W, 3] BGR."""
+    """PyTorch's class probabilities after FADE, float32 [3, h, w], for uint8 [H, W, 3] BGR."""
     image = torch.from_numpy(network_input(frame, model.fine))
     return model(image)[0].softmax(0).numpy()
 

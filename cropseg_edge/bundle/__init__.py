@@ -1,6 +1,12 @@
 """The model file: one zip NAME.cropseg with manifest, graphs, golden frames and their hashes."""
 
-from cropseg_edge.bundle.bundle import Bundle, read_bundle, shipped_bundle, write_bundle
+from cropseg_edge.bundle.bundle import (
+    Bundle,
+    encode_probabilities,
+    read_bundle,
+    shipped_bundle,
+    write_bundle,
+)
 from cropseg_edge.bundle.manifest import (
     CalibrationFrame,
     CalibrationRecord,
@@ -26,6 +32,7 @@ __all__ = [
     "TrainingRecord",
     "UpsamplerSpec",
     "UpsamplerTensors",
+    "encode_probabilities",
     "read_bundle",
     "shipped_bundle",
     "write_bundle",

@@ -1,10 +1,10 @@
 """A bundle: the model file NAME.cropseg, written whole or not at all, read with every check."""
 
 import hashlib
-import io
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from cropseg_edge.errors import BundleError
 from cropseg_edge.files import write_atomically
 
 SUFFIX = ".cropseg"
+ONE = 65520  # level of probability 1 in a golden frame
 
 
 @dataclass(frozen=True)
@@ -75,26 +76,38 @@ class Bundle:
     def _image(self, name: str) -> NDArray[np.uint8]:
         import cv2
 
-        data = np.frombuffer(self.members[name], np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if image is None:
-            raise BundleError(f"{self.path.name}: golden image {name} is not a readable PNG")
-        return np.asarray(image, dtype=np.uint8)
+        return np.asarray(self._png(name, cv2.IMREAD_COLOR), dtype=np.uint8)
 
     def _probabilities(self, name: str) -> NDArray[np.float32]:
-        try:
-            array = np.load(io.BytesIO(self.members[name]), allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+        import cv2
+
+        array = self._png(name, cv2.IMREAD_UNCHANGED)
+        if array.dtype != np.uint16 or array.ndim != 3 or array.shape[2] != 3:
             raise BundleError(
-                f"{self.path.name}: {name} is not a plain .npy array: {error}"
-            ) from error
-        classes = len(self.manifest.classes)
-        if array.dtype != np.float32 or array.ndim != 3 or array.shape[0] != classes:
-            raise BundleError(
-                f"{self.path.name}: {name} must be float32 [{classes}, h, w], "
+                f"{self.path.name}: {name} must be a PNG of three channels of 16 bits, "
                 f"got {array.dtype} {list(array.shape)}"
             )
-        return np.asarray(array)
+        levels: NDArray[np.float32] = array.transpose(2, 0, 1).astype(np.float32, order="C")
+        return levels / np.float32(ONE)
+
+    def _png(self, name: str, flags: int) -> NDArray[Any]:
+        import cv2
+
+        data = np.frombuffer(self.members[name], np.uint8)
+        image = cv2.imdecode(data, flags) if data.size else None
+        if image is None:
+            raise BundleError(f"{self.path.name}: golden {name} is not a readable PNG")
+        return np.asarray(image)
+
+
+def encode_probabilities(probabilities: NDArray[np.float32]) -> bytes:
+    """A golden frame's reference probabilities float32 [3, h, w] as a PNG, to 1/4096: 16 bits,
+    65520 being 1, the classes in OpenCV's order of the channels (blue is background)."""
+    import cv2
+
+    levels = np.rint(probabilities * (ONE // 16)).astype(np.uint16) * np.uint16(16)
+    pixels = np.ascontiguousarray(levels.transpose(1, 2, 0))
+    return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
 
 
 def shipped_bundle() -> Path:

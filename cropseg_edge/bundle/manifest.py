@@ -110,7 +110,8 @@ class TrainingRecord(_Model):
 
 
 class GoldenFrame(_Model):
-    """A picture and the reference probabilities that the model gave for it when it was made."""
+    """A picture and the reference probabilities that the model gave for it when it was made, both
+    PNG; see `encode_probabilities`."""
 
     image: str
     probabilities: str

@@ -40,5 +40,7 @@ def output_shapes(
         tensors.kernels_low: (1, 25, h, w),
     }
     if tensors.guide is not None and tensors.gate is not None:
-        shapes |= {tensors.guide: (1, classes, 2 * h, 2 * w), tensors.gate: (1, 1, h, w)}
+        fine = tuple(found[tensors.guide])[1:2] == (4 * classes,)  # four sub-pixels a pixel
+        channels = 4 * classes if fine else classes
+        shapes |= {tensors.guide: (1, channels, 2 * h, 2 * w), tensors.gate: (1, 1, h, w)}
     return shapes

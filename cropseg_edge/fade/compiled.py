@@ -6,7 +6,7 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-_ABI = 3
+_ABI = 4
 
 
 @cache
@@ -32,7 +32,7 @@ def _with_signatures(handle: ctypes.CDLL) -> ctypes.CDLL:
     array, number, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_double
     handle.cropseg_in_unit_range.argtypes = (array, ctypes.c_size_t)
     handle.cropseg_in_unit_range.restype = number
-    handle.cropseg_fade.argtypes = (*[array] * 5, *[number] * 6, array)
+    handle.cropseg_fade.argtypes = (*[array] * 5, *[number] * 7, array)
     handle.cropseg_fade.restype = number
     handle.cropseg_decode.argtypes = (
         array,

@@ -83,9 +83,11 @@ INLINE void widen(const float* row, int width, float* out) {
 struct Inputs {
     const float *logits, *kernels_high, *kernels_low, *guide, *gate;
     int channels, height, width;  // of the low-resolution maps
+    int side;                     // of a pixel in the guide's sub-pixels, 1 or 2
 };
 
-// Columns [x0, x0 + n) of output row y: result[c * BLOCK + x]. `rows` holds the 5 upsampled rows of
+// Columns [x0, x0 + n) of upsampled row y: result[(q * channels + c) * BLOCK + x] for sub-pixel q of
+// each pixel, row by row. `rows` holds the 5 upsampled rows of
 // every channel, [5][channels][2 * width + 2 * PAD]; `low` the upsampled kernel rows, [25][2 * width].
 INLINE void block_of_row(const Inputs& in, const float* rows, const float* low, const float* gate,
                          int y, int x0, int n, float* result) {
@@ -121,15 +123,18 @@ INLINE void block_of_row(const Inputs& in, const float* rows, const float* low, 
                 sum[x] += w[0][x] * row[x] + w[1][x] * row[x + 2] + w[2][x] * row[x + 4] +
                           w[3][x] * row[x + 6] + w[4][x] * row[x + 8];
         }
-        float* out = result + (size_t)c * BLOCK;
-        if (in.guide) {
-            const float* guide = in.guide + c * plane + at;
-            for (int x = 0; x < n; ++x) {
-                const float g = gate[x0 + x];
-                out[x] = g * guide[x] + (1.0f - g) * (sum[x] * total[x]) + poison[x];
+        const int subpixels = in.side * in.side;
+        for (int q = 0; q < subpixels; ++q) {
+            float* out = result + ((size_t)q * in.channels + c) * BLOCK;
+            if (in.guide) {
+                const float* guide = in.guide + ((size_t)c * subpixels + q) * plane + at;
+                for (int x = 0; x < n; ++x) {
+                    const float g = gate[x0 + x];
+                    out[x] = g * guide[x] + (1.0f - g) * (sum[x] * total[x]) + poison[x];
+                }
+            } else {
+                for (int x = 0; x < n; ++x) out[x] = sum[x] * total[x] + poison[x];
             }
-        } else {
-            for (int x = 0; x < n; ++x) out[x] = sum[x] * total[x] + poison[x];
         }
     }
 }
@@ -172,10 +177,25 @@ INLINE void gather_rows(const Inputs& in, int u, float* rows) {
     }
 }
 
+// Columns [x0, x0 + n) of the pixels of upsampled row y to where their sub-pixels lie in `out`.
+INLINE void put_block(const Inputs& in, const float* result, int y, int x0, int n, float* out) {
+    const size_t width = (size_t)2 * in.width * in.side, plane = 2 * in.height * in.side * width;
+    for (int c = 0; c < in.channels; ++c)
+        for (int i = 0; i < in.side; ++i) {
+            float* to = out + c * plane + ((size_t)y * in.side + i) * width + (size_t)x0 * in.side;
+            const float* from = result + ((size_t)i * in.side * in.channels + c) * BLOCK;
+            if (in.side == 1) {
+                std::memcpy(to, from, n * sizeof(float));
+                continue;
+            }
+            const float* second = from + (size_t)in.channels * BLOCK;
+            for (int x = 0; x < n; ++x) to[2 * x] = from[x], to[2 * x + 1] = second[x];
+        }
+}
+
 INLINE void upsample_loops(const Inputs& in, bool probabilities, int first, int last, float* scratch,
                            float* out) {
     const int out_width = 2 * in.width;
-    const size_t plane = (size_t)4 * in.height * in.width;
     float* rows = scratch;
     float* low = rows + (size_t)5 * in.channels * (out_width + 2 * PAD);
     float* gate = low + (size_t)TAPS * out_width;
@@ -194,10 +214,10 @@ INLINE void upsample_loops(const Inputs& in, bool probabilities, int first, int 
             for (int x0 = 0; x0 < out_width; x0 += BLOCK) {
                 const int n = out_width - x0 < BLOCK ? out_width - x0 : BLOCK;
                 block_of_row(in, rows, low, gate, y, x0, n, result);
-                if (probabilities) softmax_block(result, in.channels, n);
-                for (int c = 0; c < in.channels; ++c)
-                    std::memcpy(out + c * plane + (size_t)y * out_width + x0,
-                                result + (size_t)c * BLOCK, n * sizeof(float));
+                if (probabilities)
+                    for (int q = 0; q < in.side * in.side; ++q)
+                        softmax_block(result + (size_t)q * in.channels * BLOCK, in.channels, n);
+                put_block(in, result, y, x0, n, out);
             }
     }
 }
@@ -285,18 +305,20 @@ void positions(double scale, double offset, int size, int count, int32_t* left, 
 
 extern "C" {
 
-int cropseg_abi() { return 3; }
+int cropseg_abi() { return 4; }
 
 // The output rows of the low-resolution rows [first, last); parts may run in threads of their own.
-// 0 when done, 1 when memory ran out. `guide` and `gate` are both null in the ungated form.
+// 0 when done, 1 when memory ran out. `guide` and `gate` are both null in the ungated form; `side` is
+// then 1, otherwise the guide has side * side sub-pixels for each pixel and class.
 int cropseg_fade(const float* logits, const float* kernels_high, const float* kernels_low,
                  const float* guide, const float* gate, int channels, int height, int width,
-                 int probabilities, int first, int last, float* out) {
+                 int side, int probabilities, int first, int last, float* out) {
     thread_local std::vector<float> scratch;
-    const Inputs in{logits, kernels_high, kernels_low, guide, gate, channels, height, width};
+    const Inputs in{logits, kernels_high, kernels_low, guide, gate, channels, height, width, side};
     const size_t row_size = (size_t)2 * width + 2 * PAD;
     try {
-        scratch.assign(row_size * (5 * (size_t)channels + TAPS + 1) + (size_t)channels * BLOCK, 0);
+        scratch.assign(row_size * (5 * (size_t)channels + TAPS + 1) +
+                           (size_t)channels * side * side * BLOCK, 0);
     } catch (const std::bad_alloc&) {
         return 1;
     }

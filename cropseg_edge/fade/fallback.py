@@ -21,7 +21,7 @@ def upsample(
     gate: Floats | None,
     out: Floats,
 ) -> None:
-    """Fill `out` [1, C, 2h, 2w]; a pixel with a non-finite number among its inputs becomes NaN."""
+    """Fill `out` [1, C, 2sh, 2sw]; what has a non-finite number among its inputs becomes NaN."""
     with np.errstate(all="ignore"):
         scores = kernels_high[0] + _twice(kernels_low[0])  # [25, 2h, 2w]
         bad = ~np.isfinite(scores).all(axis=0)
@@ -30,18 +30,19 @@ def upsample(
         weights /= weights.sum(axis=0)
         height, width = logits.shape[2:]
         padded = np.pad(logits[0], ((0, 0), (2, 2), (2, 2)))
-        result = out[0]
-        result[:] = 0
+        result = np.zeros((len(padded), *bad.shape), np.float32)
         for tap in range(25):
             r, s = divmod(tap, 5)
             result += weights[tap] * _twice(padded[:, r : r + height, s : s + width])
+        side = out.shape[2] // len(bad)  # of a pixel, in sub-pixels
+        layers = out[0].reshape(len(result), len(bad), side, -1, side).transpose(0, 2, 4, 1, 3)
+        layers[:] = result[:, None, None]
         if guide is not None and gate is not None:
             bad |= _twice(np.logical_not(np.isfinite(gate[0, 0])))
             g = _twice(1 / (1 + np.exp(-gate[0, 0])))
-            result *= 1 - g
-            result += g * guide[0]
-        bad |= ~np.isfinite(result).all(axis=0)
-        result[:, bad] = np.nan
+            layers *= 1 - g
+            layers += g * guide[0].reshape(layers.shape)
+        np.copyto(layers, np.nan, where=bad | ~np.isfinite(layers).all(axis=0))
 
 
 def softmax(y: Floats, out: Floats) -> None:

@@ -1,4 +1,4 @@
-"""FADE after the engine: its tensors go in, scores or probabilities at twice the size come out.
+"""FADE after the engine: its tensors go in, scores or probabilities of a finer grid come out.
 
 The equations are in `reference.py`. The compiled library does the work where it is there, NumPy
 otherwise; both agree with the reference to 1e-5.
@@ -54,18 +54,19 @@ def fade_upsample(
     gate: Floats | None = None,
     out: Floats | None = None,
 ) -> Floats:
-    """Upsample class scores by two.
+    """Upsample class scores by 2s, s being 1 or the side of the guide's sub-pixels, 2.
 
     Args:
         logits: float32 [1, C, h, w], class scores.
         kernels_high: float32 [1, 25, 2h, 2w], the encoder's kernel logits, bias included.
         kernels_low: float32 [1, 25, h, w], the decoder's kernel logits.
-        guide: float32 [1, C, 2h, 2w], the encoder's class scores (gated form, with `gate`).
+        guide: float32 [1, s*s*C, 2h, 2w], the encoder's class scores (gated form, with `gate`):
+            channel c*s*s + i*s + j is class c at row i and column j of the pixel's sub-pixels.
         gate: float32 [1, 1, h, w], the gate's logit.
-        out: float32 [1, C, 2h, 2w] to fill, contiguous; None makes a new one.
+        out: float32 [1, C, 2sh, 2sw] to fill, contiguous; None makes a new one.
 
     Returns:
-        float32 [1, C, 2h, 2w]. A pixel whose inputs hold a NaN or an infinity is not finite.
+        float32 [1, C, 2sh, 2sw]. A pixel whose inputs hold a NaN or an infinity is not finite.
 
     Raises:
         EngineError: a shape or dtype does not fit.
@@ -85,7 +86,7 @@ def fade_probabilities(
     out: Floats | None = None,
     threads: int = 1,
 ) -> Floats:
-    """`fade_upsample`, then the softmax over the classes: float32 [C, 2h, 2w], `out` likewise.
+    """`fade_upsample`, then the softmax over the classes: float32 [C, 2sh, 2sw], `out` likewise.
 
     A pixel whose inputs hold a NaN or an infinity is NaN in every class. Raises EngineError.
     """
@@ -157,7 +158,8 @@ def _run(
         return
     inputs = (logits, kernels_high, kernels_low, guide, gate)
     pointers = [None if array is None else array.ctypes.data for array in inputs]
-    settings, to = (*pointers, *logits.shape[1:], int(probabilities)), out.ctypes.data
+    side = out.shape[2] // kernels_high.shape[2]
+    settings, to = (*pointers, *logits.shape[1:], side, int(probabilities)), out.ctypes.data
 
     def rows(first: int, last: int) -> int:
         return int(compiled.cropseg_fade(*settings, first, last, to))
@@ -185,10 +187,12 @@ def _check(
     _check_one("kernels_low", kernels_low, (1, 25, h, w), 4)
     if (guide is None) != (gate is None):
         raise EngineError("FADE takes guide and gate together or neither")
+    side = 1
     if guide is not None and gate is not None:
-        _check_one("guide", guide, (1, channels, 2 * h, 2 * w), 4)
+        side = 2 if guide.ndim == 4 and guide.shape[1] == 4 * channels else 1
+        _check_one("guide", guide, (1, side**2 * channels, 2 * h, 2 * w), 4)
         _check_one("gate", gate, (1, 1, h, w), 4)
-    return (1, channels, 2 * h, 2 * w)
+    return (1, channels, 2 * side * h, 2 * side * w)
 
 
 def _check_one(name: str, array: Floats, shape: tuple[int, ...] | None, ndim: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cropseg_edge.bundle import read_bundle, write_bundle
+from cropseg_edge.bundle import encode_probabilities, read_bundle, write_bundle
 from cropseg_edge.bundle.archive import MANIFEST, pack, unpack
 from cropseg_edge.bundle.bundle import parse_bundle
 from cropseg_edge.bundle.manifest import is_safe_member
@@ -58,7 +58,7 @@ def test_a_bundle_comes_back_as_it_was_written(tiny_bundle_path: Path) -> None:
     assert image.shape == (48, 64, 3)
     assert image.dtype == np.uint8
     assert probabilities.shape == (3, 24, 32)
-    assert np.allclose(probabilities.sum(0), 1, atol=1e-5)
+    assert np.allclose(probabilities.sum(0), 1, atol=4e-4)
 
 
 def test_the_same_members_give_the_same_bytes() -> None:
@@ -76,7 +76,9 @@ def test_writing_leaves_nothing_but_the_bundle(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.cropseg"]
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
 def test_any_changed_byte_is_refused(data: bytes, draw: st.DataObject) -> None:
     changed = bytearray(data)
@@ -245,35 +247,25 @@ def test_external_data_inside_a_subgraph_is_refused(tmp_path: Path) -> None:
         write_bundle(tmp_path / "x.cropseg", tiny_manifest(), {"model.onnx": graph})
 
 
-class Canary:
-    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
-        return Path.touch, (Path("canary"),)  # type: ignore[return-value]
-
-
-def test_a_pickle_in_a_golden_frame_is_never_run(
-    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    buffer = io.BytesIO()
-    np.save(buffer, np.array([Canary()], dtype=object), allow_pickle=True)
-    members = unpack(data, "x")
-    del members[MANIFEST]
-    members["golden/0.npy"] = buffer.getvalue()
-    bundle = write_bundle(tmp_path / "x.cropseg", tiny_manifest(golden=True), members)
-    with pytest.raises(BundleError, match="plain"):
-        bundle.golden()
-    assert not Path("canary").exists()
-
-
 @pytest.mark.parametrize("content", [b"", b"no picture"])
+@pytest.mark.parametrize("member", ["golden/0.png", "golden/0.probabilities.png"])
 def test_a_golden_picture_that_is_none_is_refused(
-    data: bytes, tmp_path: Path, content: bytes
+    data: bytes, tmp_path: Path, member: str, content: bytes
 ) -> None:
     members = unpack(data, "x")
     del members[MANIFEST]
-    members["golden/0.png"] = content
+    members[member] = content
     bundle = write_bundle(tmp_path / "x.cropseg", tiny_manifest(golden=True), members)
     with pytest.raises(BundleError, match="not a readable PNG"):
+        bundle.golden()
+
+
+def test_golden_probabilities_of_eight_bits_are_refused(data: bytes, tmp_path: Path) -> None:
+    members = unpack(data, "x")
+    del members[MANIFEST]
+    members["golden/0.probabilities.png"] = members["golden/0.png"]
+    bundle = write_bundle(tmp_path / "x.cropseg", tiny_manifest(golden=True), members)
+    with pytest.raises(BundleError, match="16 bits, got uint8"):
         bundle.golden()
 
 
@@ -281,10 +273,8 @@ def test_golden_frames_tell_when_results_differ(data: bytes, tmp_path: Path) -> 
     members = unpack(data, "x")
     del members[MANIFEST]
     bundle = write_bundle(tmp_path / "good.cropseg", tiny_manifest(golden=True), members)
-    assert verify_golden(bundle)[0].difference < 1e-5
-    buffer = io.BytesIO()
-    np.save(buffer, bundle.golden()[0][1][::-1].copy())
-    members["golden/0.npy"] = buffer.getvalue()
+    assert verify_golden(bundle)[0].difference < 1.3e-4
+    members["golden/0.probabilities.png"] = encode_probabilities(bundle.golden()[0][1][::-1])
     swapped = write_bundle(tmp_path / "bad.cropseg", tiny_manifest(golden=True), members)
     with pytest.raises(ParityError, match="golden frame 0"):
         verify_golden(swapped)

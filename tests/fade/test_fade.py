@@ -26,7 +26,13 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def make(
-    channels: int, height: int, width: int, gated: bool, spread: float = 2, seed: int = 0
+    channels: int,
+    height: int,
+    width: int,
+    gated: bool,
+    spread: float = 2,
+    seed: int = 0,
+    side: int = 1,
 ) -> list[Floats]:
     rng = np.random.default_rng(seed)
 
@@ -39,7 +45,8 @@ def make(
         normal(spread, 1, 25, height, width),
     ]
     if gated:
-        tensors += [normal(1, 1, channels, 2 * height, 2 * width), normal(2, 1, 1, height, width)]
+        guide = normal(1, 1, side**2 * channels, 2 * height, 2 * width)
+        tensors += [guide, normal(2, 1, 1, height, width)]
     return tensors
 
 
@@ -62,11 +69,12 @@ def both_agree(check: Callable[[], None]) -> None:
     gated=st.booleans(),
     spread=st.sampled_from([0.1, 3.0, 30.0]),
     seed=st.integers(0, 1000),
+    side=st.sampled_from([1, 2]),
 )
 def test_any_shape_agrees_with_the_equations(
-    channels: int, height: int, width: int, gated: bool, spread: float, seed: int
+    channels: int, height: int, width: int, gated: bool, spread: float, seed: int, side: int
 ) -> None:
-    tensors = make(channels, height, width, gated, spread, seed)
+    tensors = make(channels, height, width, gated, spread, seed, side)
     expected = fade_reference(*tensors)
 
     def check() -> None:
@@ -118,16 +126,19 @@ def test_one_hot_kernels_copy_one_neighbour_and_zeros_from_outside(backend: str)
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("tensor", range(5))
-def test_a_non_finite_input_gives_nan_and_no_class(backend: str, tensor: int, value: float) -> None:
-    tensors = make(3, 6, 40, gated=True)
+@pytest.mark.parametrize("side", [1, 2])
+def test_a_non_finite_input_gives_nan_and_no_class(
+    backend: str, side: int, tensor: int, value: float
+) -> None:
+    tensors = make(3, 6, 40, gated=True, side=side)
     tensors[tensor][0, 0, 2, 3] = value
     probabilities = fade_probabilities(*tensors)
     touched = ~np.isfinite(probabilities)
     assert touched.any()
     assert (touched.all(0) == touched.any(0)).all(), "a pixel is NaN in every class or in none"
-    y, x = (2, 3) if tensor in (1, 3) else (4, 6)
+    y, x = (side * at for at in ((2, 3) if tensor in (1, 3) else (4, 6)))
     assert np.isnan(probabilities[:, y, x]).all()
-    assert np.isfinite(probabilities[:, :, 40:]).all(), "far pixels are not touched"
+    assert np.isfinite(probabilities[:, :, side * 40 :]).all(), "far pixels are not touched"
     assert not np.isfinite(fade_upsample(*tensors)[0, :, y, x]).all()
 
 

@@ -9,7 +9,15 @@ from cropseg_edge.errors import ConfigError
 from training.models.growth import grow
 from training.models.registry import NANO, build
 
-SMALL = replace(NANO, depth=4, groups=((0, 0), (1, 1), (2, 2), (3, 3)), fine=1, grid=(4, 6))
+SMALL = replace(
+    NANO,
+    depth=4,
+    groups=((0, 0), (1, 1), (2, 2), (3, 3)),
+    fine=1,
+    subpixel=1,
+    window=0,
+    grid=(4, 6),
+)
 
 
 def trained(size):
@@ -38,6 +46,16 @@ def test_a_grown_network_computes_the_same(change):
     fine = image.repeat_interleave(size.fine, 2).repeat_interleave(size.fine, 3)
     with torch.no_grad():
         torch.testing.assert_close(large(fine), small(image), atol=2e-4, rtol=1e-4)
+
+
+def test_sub_pixels_begin_with_their_pixels_logits():
+    small, size = trained(SMALL), replace(SMALL, subpixel=2)
+    large = build(size).eval()
+    large.load_state_dict(grow(small.state_dict(), SMALL, size))
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = small(image).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        torch.testing.assert_close(large(image), expected, atol=2e-4, rtol=1e-4)
 
 
 def test_copies_do_not_stay_alike():

@@ -19,6 +19,7 @@ from training.models.deformable_attention import (
     sample_grid,
 )
 from training.models.registry import SIZES, ModelSize, build, describe, quarters
+from training.models.vit import VisionTransformer, from_windows, to_windows
 
 
 def bilinear(value, x, y):
@@ -80,11 +81,11 @@ def test_gather_and_gridsample_read_the_same_far_outside_too():
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 128), (192, 64)])
-def test_nano_maps_an_image_to_logits_at_a_quarter_of_its_size(height, width):
+def test_nano_maps_an_image_to_logits_at_half_of_its_size(height, width):
     model = build("nano").eval()
     with torch.no_grad():
         logits = model(torch.randn(2, 3, height, width))
-    assert logits.shape == (2, 3, height // 4, width // 4)
+    assert logits.shape == (2, 3, height // 2, width // 2)
 
 
 def test_every_part_of_nano_gets_a_gradient():
@@ -106,6 +107,8 @@ def test_every_part_of_nano_gets_a_gradient():
         {"fade_steps": True, "lite": False},
         {"last_step": "bilinear"},
         {"extra_extractors": 2, "detail": False},
+        {"window": 0, "subpixel": 1},
+        {"window": 2},
     ],
     ids=str,
 )
@@ -116,6 +119,37 @@ def test_every_part_of_a_variant_gets_a_gradient_at_a_size_of_its_own(changes):
         torch.nn.init.ones_(injector.gamma)
     model(torch.randn(2, 3, 64, 96)).square().mean().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7), (1, 9)], ids=str)
+def test_windows_hold_each_token_once_and_give_it_back(size):
+    rows, columns = size
+    tokens = torch.arange(2.0 * rows * columns * 3).view(2, rows * columns, 3) + 1
+    squares = to_windows(tokens, size, 4)
+    assert squares.shape[1:] == (16, 3)
+    assert torch.equal(from_windows(squares, size, 4), tokens)
+    assert torch.equal(squares[squares > 0].sort().values, tokens.flatten())
+
+
+def test_a_window_sees_its_own_patches_and_a_global_block_all():
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 128, 128)
+    other = image.clone()
+    other[..., 96:, 96:] += 1  # patches of the last of four windows
+
+    def changed(global_blocks):
+        vit = VisionTransformer(8, 2, 2, grid=(8, 8), window=4, global_blocks=global_blocks).eval()
+        with torch.no_grad():
+            both = [
+                vit.run_blocks(*vit.embed(x), 0, 1)[0][0].unflatten(0, (8, 8))
+                for x in (image, other)
+            ]
+        return (both[0] != both[1]).any(2)
+
+    local = changed(())
+    assert local[4:, 4:].all()
+    assert local.sum() == 16
+    assert changed((1,)).all()
 
 
 def test_checkpointing_changes_memory_and_not_the_gradients():
@@ -227,6 +261,8 @@ def test_the_command_prints_every_size():
 
 
 def test_a_checkpoint_from_before_newer_fields_is_still_of_its_size():
-    newer = {"last_step", "layer_scale", "injector_init", "position", "prefix", "eps"}
+    newer = {"last_step", "layer_scale", "injector_init", "position", "prefix", "eps", "subpixel",
+             "window", "global_blocks"}  # fmt: skip
     old = {key: value for key, value in describe(SIZES["nano"]).items() if key not in newer}
-    assert size_of({"size": old}) == SIZES["nano"]
+    before = replace(SIZES["nano"], subpixel=1, window=0, global_blocks=())
+    assert size_of({"size": old}) == before

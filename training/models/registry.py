@@ -22,7 +22,8 @@ class ModelSize:
     `fine` is how much larger the picture comes than strides count: the stem's first convolution
     reads 3 * fine pixels every 2 * fine. `subpixel` squared is how many logits the last FADE's
     guide gives for each of its pixels. `window` is the side of the squares of tokens among which
-    the trunk's blocks attend, but for the `global_blocks`, which see all; 0 is none.
+    the trunk's blocks attend, but for the `global_blocks`, which see all; 0 is none, and what a
+    trunk with relative or rotary positions or prefix tokens has.
     `position`, `prefix`, `layer_scale` and `eps` follow the weights that a trunk starts from:
     see `training.models.pretrained.fit_size`. A segformer takes width, depth, heads and
     decoder_width from here and leaves the rest: see `training.models.segformer`.

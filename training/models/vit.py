@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cropseg_edge.errors import ConfigError
 from training.models.positions import RelativeBias, rotate, rotations
 
 EPS = 1e-6
@@ -129,7 +128,8 @@ class VisionTransformer(nn.Module):
         prefix: number of tokens before the patches, for class and register tokens.
         eps: of the layer norms.
         window, global_blocks: side of the squares of patches that attend to each other, and the
-            blocks in which all do; 0 is no squares. With absolute positions and no prefix only.
+            blocks in which all do; 0 is no squares. Trunks with other positions or with prefix
+            tokens were trained without, and have none.
 
     `checkpointing` trades time for memory in training: what is inside a block (and, in the
     adapter, inside an injector or extractor) is computed again on the way back.
@@ -154,9 +154,8 @@ class VisionTransformer(nn.Module):
         global_blocks: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        if window and (position != "absolute" or prefix):
-            raise ConfigError("attention in windows needs absolute positions and no prefix tokens")
-        self.windows = [0 if i in global_blocks else window for i in range(depth)]
+        plain = position == "absolute" and not prefix
+        self.windows = [window if plain and i not in global_blocks else 0 for i in range(depth)]
         self.checkpointing = False
         self.width, self.heads, self.grid, self.rotary_base = width, heads, grid, rotary_base
         self.position_kind = position
