@@ -87,8 +87,8 @@ class Bundle:
                 f"{self.path.name}: {name} must be a PNG of three channels of 16 bits, "
                 f"got {array.dtype} {list(array.shape)}"
             )
-        levels: NDArray[np.float32] = array.transpose(2, 0, 1).astype(np.float32, order="C")
-        return levels / np.float32(ONE)
+        levels = array.transpose(2, 0, 1).astype(np.float32, order="C")
+        return np.asarray(levels / np.float32(ONE))
 
     def _png(self, name: str, flags: int) -> NDArray[Any]:
         import cv2
