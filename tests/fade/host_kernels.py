@@ -1,6 +1,7 @@
 """The CUDA kernels' source built by the host's compiler, behind the GPU's own launch code."""
 
 import ctypes
+import math
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -88,6 +89,17 @@ def to_layout(x: Array, layout: Layout) -> Array:
     return aligned(x if layout == "nchw" else np.moveaxis(x, 1, -1))
 
 
+def side_of(tensors: list[Array]) -> int:
+    """s: the guide, if there is one, has s * s sub-pixels for each pixel and channel."""
+    return math.isqrt(tensors[3].shape[1] // tensors[0].shape[1]) if len(tensors) > 3 else 1
+
+
+def grid_of(tensors: list[Array]) -> tuple[int, int]:
+    """Rows and columns of what FADE makes of them."""
+    h, w = tensors[0].shape[2:]
+    return 2 * side_of(tensors) * h, 2 * side_of(tensors) * w
+
+
 class HostFade:
     """`CudaFade` on NumPy arrays; every output lies between guard bytes that must stay."""
 
@@ -105,31 +117,34 @@ class HostFade:
         return StageStatus(int(self._status[0]))
 
     def upsample(self, tensors: list[Array]) -> Array:
-        """[1, C, 2h, 2w] float64."""
+        """[1, C, 2sh, 2sw] float64."""
         channels, h, w = tensors[0].shape[1:]
-        shape = (1, channels, 2 * h, 2 * w)
+        shape, side = (1, channels, *grid_of(tensors)), side_of(tensors)
         out = _Guarded(to_layout(np.zeros(shape, self._dtype), self._layout))
-        self.fade.upsample(self._inputs(tensors, self._layout), channels, h, w, out.address)
+        self.fade.upsample(
+            self._inputs(tensors, self._layout), channels, h, w, out.address, side=side
+        )
         result = out.checked()
         planes = result if self._layout == "nchw" else np.moveaxis(result, -1, 1)
         return planes.astype(np.float64)
 
     def probabilities(self, tensors: list[Array]) -> Array:
-        """float32 [C, 2h, 2w]."""
+        """float32 [C, 2sh, 2sw]."""
         channels, h, w = tensors[0].shape[1:]
-        out = _Guarded(np.zeros((channels, 2 * h, 2 * w), np.float32))
+        out = _Guarded(np.zeros((channels, *grid_of(tensors)), np.float32))
         self.fade.probabilities(
-            self._inputs(tensors, "nchw"), channels, h, w, out.address, self._status.ctypes.data
-        )
+            self._inputs(tensors, "nchw"), channels, h, w, out.address, self._status.ctypes.data,
+            side=side_of(tensors),
+        )  # fmt: skip
         return out.checked()
 
     def labels(self, tensors: list[Array]) -> tuple[Array, Array]:
-        """uint8 [2h, 2w] twice."""
+        """uint8 [2sh, 2sw] twice."""
         channels, h, w = tensors[0].shape[1:]
-        labels, confidence = (_Guarded(np.zeros((2 * h, 2 * w), np.uint8)) for _ in range(2))
+        labels, confidence = (_Guarded(np.zeros(grid_of(tensors), np.uint8)) for _ in range(2))
         self.fade.labels(
             self._inputs(tensors, "nchw"), channels, h, w, labels.address, confidence.address,
-            self._status.ctypes.data,
+            self._status.ctypes.data, side=side_of(tensors),
         )  # fmt: skip
         return labels.checked(), confidence.checked()
 

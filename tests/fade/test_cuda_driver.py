@@ -87,11 +87,12 @@ def test_every_stage_is_launched_on_the_stream_with_its_parameters(cuda: Played)
     fade.upsample(INPUTS, 256, 64, 64, 0x6000, stream)
     fade.probabilities(INPUTS, 3, 5, 7, 0x6000, 0x10, stream)
     fade.labels(INPUTS, 3, 5, 7, 0x7000, 0x8000, 0x10, stream)
-    fade.decode(0x6000, 3, 10, 14, Affine(0.5, -0.25, 2, 0), 90, 120, 0x7000, 0x8000, 0x10, stream)
+    fade.probabilities(INPUTS, 3, 5, 7, 0x6000, 0x10, stream, side=2)
+    fade.decode(0x6000, 3, 20, 28, Affine(0.5, -0.25, 2, 0), 90, 120, 0x7000, 0x8000, 0x10, stream)
     names = [name for name, *_ in cuda.launched]
     assert names == [
-        "clear", "upsample_f16_nhwc", "probabilities_f16", "labels_f16", "conceal", "check",
-        "decode",
+        "clear", "upsample_f16_nhwc", "probabilities_f16", "labels_f16", "conceal",
+        "probabilities_f16_s2", "check", "decode",
     ]  # fmt: skip
     for name, grid, block, used, packed in cuda.launched:
         assert len(grid) == len(block) == 3
@@ -101,7 +102,7 @@ def test_every_stage_is_launched_on_the_stream_with_its_parameters(cuda: Played)
     upsample = struct.unpack(PARAMETERS["upsample_f16_nhwc"], cuda.launched[1][-1])
     assert upsample[:9] == (*INPUTS, 0x6000, 256, 64, 64)
     decode = struct.unpack(PARAMETERS["decode"], cuda.launched[-1][-1])
-    assert decode[4:] == (3, 10, 14, 1 << 31, -(1 << 30), 2 << 32, 0, 90, 120)
+    assert decode[4:] == (3, 20, 28, 1 << 31, -(1 << 30), 2 << 32, 0, 90, 120)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tests.fade.test_fade import make
 
 LAYOUTS = ["nchw", "nhwc"]
 DTYPES = ["float16", "float32"]
+SIDES = [1, 2]
 
 
 def rounded(tensors: list[Array], dtype: DType) -> list[Array]:
@@ -29,6 +30,7 @@ def rounded(tensors: list[Array], dtype: DType) -> list[Array]:
     height=st.integers(1, 9),
     width=st.integers(1, 9) | st.just(35),
     gated=st.booleans(),
+    side=st.sampled_from(SIDES),
     dtype=st.sampled_from(DTYPES),
     layout=st.sampled_from(LAYOUTS),
     spread=st.sampled_from([0.1, 3.0, 30.0]),
@@ -36,11 +38,11 @@ def rounded(tensors: list[Array], dtype: DType) -> list[Array]:
     seed=st.integers(0, 1000),
 )
 def test_any_shape_agrees_with_the_equations(
-    channels: int, height: int, width: int, gated: bool, dtype: DType, layout: Layout,
+    channels: int, height: int, width: int, gated: bool, side: int, dtype: DType, layout: Layout,
     spread: float, multiprocessors: int, seed: int,
 ) -> None:  # fmt: skip
     height, width = (min(height, 4), min(width, 5)) if channels > 64 else (height, width)
-    tensors = rounded(make(channels, height, width, gated, spread, seed), dtype)
+    tensors = rounded(make(channels, height, width, gated, spread, seed, side), dtype)
     expected = fade_reference(*tensors)
     result = HostFade(dtype, layout, multiprocessors).upsample(tensors)
     # 1e-5 of float32 sums; an FP16 output is rounded to 11 bits
@@ -54,14 +56,16 @@ def test_any_shape_agrees_with_the_equations(
     height=st.integers(1, 7),
     width=st.integers(1, 9) | st.just(35),
     gated=st.booleans(),
+    side=st.sampled_from(SIDES),
     dtype=st.sampled_from(DTYPES),
     spread=st.sampled_from([0.1, 3.0, 30.0]),
     seed=st.integers(0, 1000),
 )
 def test_probabilities_agree_with_the_equations(
-    classes: int, height: int, width: int, gated: bool, dtype: DType, spread: float, seed: int
-) -> None:
-    tensors = rounded(make(classes, height, width, gated, spread, seed), dtype)
+    classes: int, height: int, width: int, gated: bool, side: int, dtype: DType, spread: float,
+    seed: int,
+) -> None:  # fmt: skip
+    tensors = rounded(make(classes, height, width, gated, spread, seed, side), dtype)
     host = HostFade(dtype)
     expected = softmax_reference(fade_reference(*tensors))
     np.testing.assert_allclose(host.probabilities(tensors), expected, atol=1e-5 + spread * 1e-6)
@@ -73,15 +77,16 @@ def test_probabilities_agree_with_the_equations(
     classes=st.sampled_from([2, 3, 6]),
     height=st.integers(1, 7),
     width=st.integers(1, 9) | st.just(35),
+    side=st.sampled_from(SIDES),
     dtype=st.sampled_from(DTYPES),
     seed=st.integers(0, 1000),
 )
 def test_labels_follow_the_rule_of_decode(
-    classes: int, height: int, width: int, dtype: DType, seed: int
+    classes: int, height: int, width: int, side: int, dtype: DType, seed: int
 ) -> None:
-    tensors = rounded(make(classes, height, width, True, 2.0, seed), dtype)
+    tensors = rounded(make(classes, height, width, True, 2.0, seed, side), dtype)
     p = fade_probabilities(*tensors)
-    expected = decode(p, Affine(1, 0, 1, 0), 2 * height, 2 * width)
+    expected = decode(p, Affine(1, 0, 1, 0), *p.shape[1:])
     labels, confidence = HostFade(dtype).labels(tensors)
     others = np.sort(p[1:], axis=0)[::-1]
     close = np.abs(p[0] - p[1:].sum(0)) < 1e-5
@@ -119,22 +124,28 @@ def test_one_hot_kernels_copy_one_neighbour_and_zeros_from_outside(
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("tensor", range(5))
-def test_a_non_finite_input_gives_nan_and_no_class(dtype: DType, tensor: int, value: float) -> None:
-    tensors = make(3, 6, 40, gated=True)
+def test_a_non_finite_input_gives_nan_and_no_class(
+    dtype: DType, side: int, tensor: int, value: float
+) -> None:
+    tensors = make(3, 6, 40, gated=True, side=side)
     tensors[tensor][0, 0, 2, 3] = value
-    y, x = (2, 3) if tensor in (1, 3) else (4, 6)
+    # what is bad, a pixel of the high resolution or a cell, makes a block of the grid so
+    y, x, block = (2, 3, 1) if tensor == 3 else (2, 3, side) if tensor == 1 else (4, 6, 2 * side)
+    bad = (..., slice(side * y, side * y + block), slice(side * x, side * x + block))
+    far = (..., slice(40 * side, None))
     for layout in ("nchw", "nhwc"):
         upsampled = HostFade(dtype, layout).upsample(tensors)
-        assert not np.isfinite(upsampled[0, :, y, x]).all()
-        assert np.isfinite(upsampled[..., 40:]).all(), "far pixels are not touched"
+        assert not np.isfinite(upsampled[0][bad]).all(0).any()
+        assert np.isfinite(upsampled[far]).all(), "far pixels are not touched"
     host = HostFade(dtype)
     p = host.probabilities(tensors)
-    assert np.isnan(p[:, y, x]).all()
+    assert np.isnan(p[bad]).all()
     assert (np.isnan(p).all(0) == np.isnan(p).any(0)).all()
-    assert np.isfinite(p[..., 40:]).all()
+    assert np.isfinite(p[far]).all()
     assert StageStatus.NON_FINITE in host.status
-    labels, confidence, finite = host.decode(p, Affine(0.5, 0, 0.5, 0), 24, 160)
+    labels, confidence, finite = host.decode(p, Affine(0.5, 0, 0.5, 0), 24 * side, 160 * side)
     assert not finite
     assert (labels == 255).all()
     assert (confidence == 0).all()
@@ -145,12 +156,13 @@ def test_a_non_finite_input_gives_nan_and_no_class(dtype: DType, tensor: int, va
     assert (confidence == 0).all()
 
 
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("tensor", [0, 3])
-def test_a_saturated_score_is_seen(tensor: int) -> None:
+def test_a_saturated_score_is_seen(tensor: int, side: int) -> None:
     for value, bits in [(65504.0, StageStatus.SATURATED), (-65504.0, StageStatus.SATURATED),
                         (65472.0, StageStatus(0))]:  # fmt: skip
-        tensors = make(3, 5, 6, gated=True)
-        tensors[tensor][0, 2, 4, 5] = value
+        tensors = make(3, 5, 6, gated=True, side=side)
+        tensors[tensor][0, -1, 4, 5] = value
         host = HostFade("float16")
         host.probabilities(tensors)
         assert host.status == bits
@@ -213,6 +225,9 @@ def test_addresses_and_sizes_that_do_not_fit_are_refused() -> None:
             fade.upsample(inputs, 3, 4, 5, out)
     with pytest.raises(EngineError, match="together"):
         fade.upsample(DeviceInputs(16, 16, 16, 16), 3, 4, 5, 16)
+    for inputs, side in [(DeviceInputs(16, 16, 16), 2), (DeviceInputs(16, 16, 16, 16, 16), 3)]:
+        with pytest.raises(EngineError, match=rf"sub-pixels a side.*got {side}"):
+            fade.probabilities(inputs, 3, 4, 5, 16, 16, side=side)
     with pytest.raises(EngineError, match="positive"):
         fade.upsample(DeviceInputs(16, 16, 16), 3, 0, 5, 16)
     for classes in (1, 255):

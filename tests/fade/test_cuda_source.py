@@ -53,7 +53,7 @@ def test_shipped_kernels_are_of_this_source() -> None:
 
 
 def test_shipped_kernels_are_small() -> None:
-    assert sum(path.stat().st_size for path in BINARIES.iterdir()) < 500_000
+    assert sum(path.stat().st_size for path in BINARIES.iterdir()) < 1_000_000
 
 
 @pytest.mark.parametrize("target", [x for x in SHIPPED if x.startswith("sm_")])
@@ -97,7 +97,7 @@ def test_kernels_fit_their_gpu_without_spills(
     assert set(figures) == set(PARAMETERS)
     for name, kernel in figures.items():
         assert kernel.spilled == 0, f"{name} spills on {target}"
-        blocks = 3 if name.endswith("nchw") else 4
+        blocks = 3 if "nchw" in name else 4
         assert kernel.registers * THREADS * blocks <= REGISTERS, f"{name} has too few blocks"
         assert kernel.shared <= 16 * 1024
 

@@ -7,8 +7,8 @@ How an engine uses it, with everything on one pycuda stream and nothing allocate
     fade.preprocess(image, H, W, spec, fit, network_input, stream=stream)
     ...                                                 # the engine runs on the same stream
     inputs = DeviceInputs(logits, kernels_high, kernels_low, guide, gate)     # addresses, as int
-    fade.probabilities(inputs, 3, h, w, grid, status, stream)                 # [3, 2h, 2w]
-    fade.decode(grid, 3, 2 * h, 2 * w, affine, H, W, labels, confidence, status, stream)
+    fade.probabilities(inputs, 3, h, w, grid, status, stream, side=s)     # [3, 2sh, 2sw]
+    fade.decode(grid, 3, 2 * s * h, 2 * s * w, affine, H, W, labels, confidence, status, stream)
     ...                                                 # copy labels, confidence, status; wait
     faults = StageStatus(int(status_on_the_host))
 

@@ -5,6 +5,7 @@ from enum import IntFlag
 from typing import Any, NamedTuple, Protocol
 
 from cropseg_edge.errors import EngineError
+from cropseg_edge.fade.cuda.kernels import SIDES
 from cropseg_edge.mask import UNKNOWN
 
 _ALIGNMENT = 16  # bytes: the widest load of a kernel
@@ -53,7 +54,9 @@ class DeviceInputs(NamedTuple):
         logits: the map to upsample: [C, h, w], or [h, w, C] for `upsample` in the nhwc layout.
         kernels_high: [25, 2h, 2w] always, the encoder's kernel logits with bias.
         kernels_low: [25, h, w] always, the decoder's kernel logits.
-        guide: [C, 2h, 2w], or [2h, 2w, C] as logits; with `gate`. 0 for the ungated form.
+        guide: [s*s*C, 2h, 2w], or [2h, 2w, s*s*C] as logits; with `gate`. Channel
+            s*s*c + s*i + j is class c of the pixel's sub-pixel in row i and column j. 0 for the
+            ungated form.
         gate: [h, w], the gate's logit; 0 for the ungated form.
     """
 
@@ -64,13 +67,18 @@ class DeviceInputs(NamedTuple):
     gate: int = 0
 
 
-def check_inputs(inputs: DeviceInputs) -> None:
-    """Raises EngineError where an address does not fit, or guide and gate do not go together."""
+def check_inputs(inputs: DeviceInputs, side: int) -> None:
+    """Raises EngineError where an address does not fit, or guide, gate and s do not go together."""
     check_addresses(
         logits=inputs.logits, kernels_high=inputs.kernels_high, kernels_low=inputs.kernels_low
     )
     if (inputs.guide == 0) != (inputs.gate == 0):
         raise EngineError("FADE takes guide and gate together or neither")
+    if side not in (SIDES if inputs.guide else (1,)):
+        raise EngineError(
+            f"FADE on the GPU takes guides of {SIDES} sub-pixels a side, and only 1 without a "
+            f"guide; got {side}"
+        )
     if inputs.guide:
         check_addresses(guide=inputs.guide, gate=inputs.gate)
 

@@ -14,15 +14,24 @@
 #define GIVEN(T)                                                                              \
     (Inputs<T>{logits, kernels_high, kernels_low, guide, gate, channels, height, width})
 
-#define TYPE_KERNELS(T, type)                                                                     \
-    KERNEL(upsample_##type##_nchw, 3, planes::upsample(block, GIVEN(T), out, chunk),              \
+// `end` of the names, for guides with S x S sub-pixels a pixel.
+#define SUBPIXEL_KERNELS(T, type, end, S)                                                         \
+    KERNEL(upsample_##type##_nchw##end, 3,                                                        \
+           (planes::upsample<T, S>(block, GIVEN(T), out, chunk)),                                 \
            INPUTS(T), T* out, SIZES, int chunk)                                                   \
-    KERNEL(upsample_##type##_nhwc, 4, channels_last::upsample(block, GIVEN(T), out, chunk),       \
+    KERNEL(upsample_##type##_nhwc##end, 4,                                                        \
+           (channels_last::upsample<T, S>(block, GIVEN(T), out, chunk)),                          \
            INPUTS(T), T* out, SIZES, int chunk)                                                   \
-    KERNEL(probabilities_##type, 4, class_probabilities(block, GIVEN(T), out, status),            \
+    KERNEL(probabilities_##type##end, 4,                                                          \
+           (class_probabilities<T, S>(block, GIVEN(T), out, status)),                             \
            INPUTS(T), float* out, int* status, SIZES)                                             \
-    KERNEL(labels_##type, 4, class_labels(block, GIVEN(T), labels, confidence, status),           \
-           INPUTS(T), Byte* labels, Byte* confidence, int* status, SIZES)                         \
+    KERNEL(labels_##type##end, 4,                                                                 \
+           (class_labels<T, S>(block, GIVEN(T), labels, confidence, status)),                     \
+           INPUTS(T), Byte* labels, Byte* confidence, int* status, SIZES)
+
+#define TYPE_KERNELS(T, type)                                                                     \
+    SUBPIXEL_KERNELS(T, type, , 1)                                                                \
+    SUBPIXEL_KERNELS(T, type, _s2, 2)                                                             \
     KERNEL(preprocess_##type, 4,                                                                  \
            letterbox(block,                                                                       \
                      Picture{image, height, width, halvings, area, inner_height, inner_width,     \

@@ -10,6 +10,7 @@ from typing import Literal
 THREADS = 128  # of a block, in every kernel
 DType = Literal["float16", "float32"]
 Layout = Literal["nchw", "nhwc"]
+SIDES = (1, 2)  # s: a pixel of the guide has s x s sub-pixels
 
 # The pixels (or cells of two by two pixels) that one block covers, width and height.
 UPSAMPLE_TILE = {"nchw": (32, 4), "nhwc": (8, 4)}
@@ -20,18 +21,20 @@ _LEAST_CHANNELS = 32  # that a block upsamples: below, computing the weights aga
 _SHORT = {"float16": "f16", "float32": "f32"}
 _TYPES: tuple[DType, ...] = ("float16", "float32")
 _LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
+_KINDS = [(dtype, side) for dtype in _TYPES for side in SIDES]
 
 
-def kernel(stage: str, dtype: DType, layout: Layout | None = None) -> str:
-    """The name of a templated kernel, as `upsample_f16_nchw`."""
-    return "_".join([stage, _SHORT.get(dtype, dtype), *([layout] if layout else [])])
+def kernel(stage: str, dtype: DType, layout: Layout | None = None, side: int = 1) -> str:
+    """The name of a templated kernel, as `upsample_f16_nchw` or `probabilities_f32_s2`."""
+    ends = [layout or "", f"s{side}" if side > 1 else ""]
+    return "_".join([stage, _SHORT.get(dtype, dtype), *filter(None, ends)])
 
 
 _INPUTS = "PPPPP"  # logits, kernels_high, kernels_low, guide, gate
 PARAMETERS: dict[str, str] = {
-    **{kernel("upsample", t, o): _INPUTS + "Piiii" for t in _TYPES for o in _LAYOUTS},
-    **{kernel("probabilities", t): _INPUTS + "PPiii" for t in _TYPES},
-    **{kernel("labels", t): _INPUTS + "PPPiii" for t in _TYPES},
+    **{kernel("upsample", t, o, s): _INPUTS + "Piiii" for t, s in _KINDS for o in _LAYOUTS},
+    **{kernel("probabilities", t, side=s): _INPUTS + "PPiii" for t, s in _KINDS},
+    **{kernel("labels", t, side=s): _INPUTS + "PPPiii" for t, s in _KINDS},
     **{kernel("preprocess", t): "P" + 11 * "i" + 6 * "f" + "P" for t in _TYPES},
     "clear": "P",
     "check": "PPii",

@@ -82,6 +82,7 @@ class CudaFade:
         width: int,
         out: int,
         stream: Any = None,
+        side: int = 1,
     ) -> None:
         """FADE without softmax over classes, for maps of any number of channels.
 
@@ -90,20 +91,21 @@ class CudaFade:
             channels: C of the map that is upsampled.
             height: h, rows of the low-resolution maps.
             width: w, columns of the low-resolution maps.
-            out: address of [C, 2h, 2w] or [2h, 2w, C], the inputs' dtype. A pixel whose inputs
+            out: address of [C, 2sh, 2sw] or [2sh, 2sw, C], the inputs' dtype. A pixel whose inputs
                 hold a NaN or an infinity is not finite.
             stream: see the class.
+            side: s, the side of the guide's sub-pixels: 1, or with a guide 2.
 
         Raises:
-            EngineError: an address is not aligned, a size is not positive, or the launch failed.
+            EngineError: an address is not aligned, a size does not fit, or the launch failed.
         """
-        check_inputs(inputs)
+        check_inputs(inputs, side)
         check_addresses(out=out)
         check_sizes(channels, height, width)
         x, y = tiles(UPSAMPLE_TILE[self._layout], height, width)
         chunk = channels_per_block(x * y, channels, self._launcher.multiprocessors)
         self._launcher.launch(
-            kernel("upsample", self._dtype, self._layout),
+            kernel("upsample", self._dtype, self._layout, side),
             (x, y, math.ceil(channels / chunk)),
             (*inputs, out, channels, height, width, chunk),
             stream,
@@ -118,6 +120,7 @@ class CudaFade:
         out: int,
         status: int,
         stream: Any = None,
+        side: int = 1,
     ) -> None:
         """`upsample`, then the softmax over the classes; as `fade_probabilities` on the CPU.
 
@@ -126,19 +129,20 @@ class CudaFade:
             channels: number of classes.
             height: h, rows of the low-resolution maps.
             width: w, columns of the low-resolution maps.
-            out: address of float32 [C, 2h, 2w]. A pixel whose inputs hold
+            out: address of float32 [C, 2sh, 2sw]. A pixel whose inputs hold
                 a NaN or an infinity is NaN in every class, and sets NON_FINITE.
             status: address of the status word; NON_FINITE and SATURATED are set.
             stream: see the class.
+            side: s, as in `upsample`.
 
         Raises:
             EngineError: as `upsample`.
         """
-        check_inputs(inputs)
+        check_inputs(inputs, side)
         check_addresses(out=out)
         check_sizes(channels, height, width)
         self._launcher.launch(
-            kernel("probabilities", self._dtype),
+            kernel("probabilities", self._dtype, side=side),
             (*tiles(PIXEL_TILE, 2 * height, 2 * width), 1),
             (*inputs, out, status, channels, height, width),
             stream,
@@ -154,6 +158,7 @@ class CudaFade:
         confidence: int,
         status: int,
         stream: Any = None,
+        side: int = 1,
     ) -> None:
         """`probabilities`, then labels on the grid itself; no probability is written.
 
@@ -164,25 +169,26 @@ class CudaFade:
             channels: number of classes, 2 to 254.
             height: h, rows of the low-resolution maps.
             width: w, columns of the low-resolution maps.
-            labels: address of uint8 [2h, 2w]; 255 everywhere if NON_FINITE is set.
-            confidence: address of uint8 [2h, 2w], round(255 * probability of the label).
+            labels: address of uint8 [2sh, 2sw]; 255 everywhere if NON_FINITE is set.
+            confidence: address of uint8 [2sh, 2sw], round(255 * probability of the label).
             status: address of the status word; NON_FINITE and SATURATED are set.
             stream: see the class.
+            side: s, as in `upsample`.
 
         Raises:
             EngineError: as `upsample`.
         """
-        check_inputs(inputs)
+        check_inputs(inputs, side)
         check_addresses(labels=labels, confidence=confidence)
         check_classes(channels)
         check_sizes(height, width)
         self._launcher.launch(
-            kernel("labels", self._dtype),
+            kernel("labels", self._dtype, side=side),
             (*tiles(PIXEL_TILE, 2 * height, 2 * width), 1),
             (*inputs, labels, confidence, status, channels, height, width),
             stream,
         )
-        count = 4 * height * width
+        count = (2 * side) ** 2 * height * width
         grid = (math.ceil(count / THREADS), 1, 1)
         self._launcher.launch("conceal", grid, (labels, confidence, status, count), stream)
 

@@ -76,8 +76,8 @@ CODE void load(const Inputs<T>& in, int channel, int thread, const State& state,
     }
 }
 
-// The four pixels of the thread's cell in two channels from `channel` on.
-template <class T>
+// The four pixels of the thread's cell, of S x S sub-pixels each, in two channels from `channel` on.
+template <class T, int S>
 CODE void emit(const Inputs<T>& in, int channel, int thread, const State& state,
                const Pack<float, 2>* window, T* out) {
     float sum[4][2] = {};
@@ -92,29 +92,39 @@ CODE void emit(const Inputs<T>& in, int channel, int thread, const State& state,
         }
     }
     const float g = state.gate;
+    const long long plane = 4LL * in.height * in.width;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
         if (channel + i >= in.channels) return;
+        const long long first = (channel + i) * S * S * plane;
 #pragma unroll
         for (int row = 0; row < 2; ++row) {
-            const long long y = (channel + i) * 2LL * in.height + 2 * state.u + row;
-            const long long at = y * 2 * in.width + 2 * state.v;
-            float left = sum[2 * row][i], right = sum[2 * row + 1][i];
-            if (in.guide) {
-                const auto guide = *(const Pack<T, 2>*)(in.guide + at);
-                left = g * to_float(guide.values[0]) + (1.0f - g) * left;
-                right = g * to_float(guide.values[1]) + (1.0f - g) * right;
+            const long long y = 2 * state.u + row;
+#pragma unroll 1  // or there are too few registers
+            for (int above = 0; above < S; ++above) {
+                Pack<T, 2 * S> line;
+#pragma unroll
+                for (int before = 0; before < S; ++before) {
+                    float left = sum[2 * row][i], right = sum[2 * row + 1][i];
+                    if (in.guide) {
+                        const long long at = y * 2 * in.width + 2 * state.v;
+                        const auto guide = *(const Pack<T, 2>*)(
+                            in.guide + first + (above * S + before) * plane + at);
+                        left = g * to_float(guide.values[0]) + (1.0f - g) * left;
+                        right = g * to_float(guide.values[1]) + (1.0f - g) * right;
+                    }
+                    store(&line.values[before], left);
+                    store(&line.values[S + before], right);
+                }
+                const long long at = (y * S + above) * 2 * in.width + 2 * state.v;
+                *(Pack<T, 2 * S>*)(out + first + at * S) = line;
             }
-            Pack<T, 2> pair;
-            store(&pair.values[0], left);
-            store(&pair.values[1], right);
-            *(Pack<T, 2>*)(out + at) = pair;
         }
     }
 }
 
 // Channels block.z * chunk and on, `chunk` of them (a multiple of 8).
-template <class T>
+template <class T, int S>
 CODE void upsample(Block block, const Inputs<T>& in, T* out, int chunk) {
     SHARED Window window;
     Threads<State> threads;
@@ -129,7 +139,7 @@ CODE void upsample(Block block, const Inputs<T>& in, T* out, int chunk) {
             if (state.u < 0) return;
 #pragma unroll 1
             for (int pair = 0; pair < PAIRS && channel + 2 * pair < in.channels; ++pair)
-                emit(in, channel + 2 * pair, thread, state, window[pair], out);
+                emit<T, S>(in, channel + 2 * pair, thread, state, window[pair], out);
         });
     }
 }
@@ -163,8 +173,8 @@ CODE void begin(const Inputs<T>& in, Block block, int thread, Weights& weights) 
     if (sub == 0) weights.gate[cell] = cell_gate(in, y / 2, x / 2);
 }
 
-// N channels from `channel` on of the four pixels of cell (u, v).
-template <class T, int N>
+// N channels from `channel` on of the four pixels of cell (u, v), of S x S sub-pixels each.
+template <class T, int S, int N>
 CODE void emit(const Inputs<T>& in, int u, int v, int channel, const Pack<float, 4>* weights,
                float g, T* out) {
     using Values = Pack<T, N>;
@@ -187,23 +197,31 @@ CODE void emit(const Inputs<T>& in, int u, int v, int channel, const Pack<float,
     }
 #pragma unroll
     for (int sub = 0; sub < 4; ++sub) {
-        const long long pixel = (2LL * u + sub / 2) * 2 * in.width + 2 * v + sub % 2;
-        const long long at = pixel * in.channels + channel;
+        const long long y = 2 * u + sub / 2, x = 2 * v + sub % 2;
+        Values guide[S * S];  // of every channel all sub-pixels, row by row
         if (in.guide) {
-            const auto guide = *(const Values*)(in.guide + at);
+            const long long at = ((y * 2 * in.width + x) * in.channels + channel) * S * S;
 #pragma unroll
-            for (int i = 0; i < N; ++i)
-                sum[sub][i] = g * to_float(guide.values[i]) + (1.0f - g) * sum[sub][i];
+            for (int i = 0; i < S * S; ++i) guide[i] = *(const Values*)(in.guide + at + i * N);
         }
-        Values result;
 #pragma unroll
-        for (int i = 0; i < N; ++i) store(&result.values[i], sum[sub][i]);
-        *(Values*)(out + at) = result;
+        for (int part = 0; part < S * S; ++part) {
+            Values result;
+#pragma unroll
+            for (int i = 0; i < N; ++i) {
+                const int k = i * S * S + part;
+                float value = sum[sub][i];
+                if (in.guide) value = g * to_float(guide[k / N].values[k % N]) + (1.0f - g) * value;
+                store(&result.values[i], value);
+            }
+            const long long pixel = (y * S + part / S) * 2 * S * in.width + x * S + part % S;
+            *(Values*)(out + pixel * in.channels + channel) = result;
+        }
     }
 }
 
 // Channels first to last - 1 of the block's cells, N at a time; both are multiples of N.
-template <class T, int N>
+template <class T, int S, int N>
 CODE void emit_all(Block block, const Inputs<T>& in, int thread, const Weights& weights, int first,
                    int last, T* out) {
     const int groups = (last - first) / N;
@@ -212,11 +230,11 @@ CODE void emit_all(Block block, const Inputs<T>& in, int thread, const Weights& 
         const int cell = item / groups, channel = first + item % groups * N;
         const int u = block.y * HEIGHT + cell / WIDTH, v = block.x * WIDTH + cell % WIDTH;
         if (u < in.height && v < in.width)
-            emit<T, N>(in, u, v, channel, &weights.taps[0][cell], weights.gate[cell], out);
+            emit<T, S, N>(in, u, v, channel, &weights.taps[0][cell], weights.gate[cell], out);
     }
 }
 
-template <class T>
+template <class T, int S>
 CODE void upsample(Block block, const Inputs<T>& in, T* out, int chunk) {
     constexpr int N = 16 / sizeof(T);
     SHARED Weights weights;
@@ -226,9 +244,9 @@ CODE void upsample(Block block, const Inputs<T>& in, T* out, int chunk) {
     const int last = first + chunk < in.channels ? first + chunk : in.channels;
     each_thread(threads, [&](int thread, Nothing&) {
         if (in.channels % N == 0)
-            emit_all<T, N>(block, in, thread, weights, first, last, out);
+            emit_all<T, S, N>(block, in, thread, weights, first, last, out);
         else
-            emit_all<T, 1>(block, in, thread, weights, first, last, out);
+            emit_all<T, S, 1>(block, in, thread, weights, first, last, out);
     });
 }
 
