@@ -5,6 +5,7 @@ by the CPU, and with the real kernels compiled for it.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -81,13 +82,17 @@ class TensorRtPath:
             0 if names.guide is None else address(names.guide),
             0 if names.gate is None else address(names.gate),
         )
-        _, self._classes, self._height, self._width = self.engine.shapes[names.logits]
+        shapes = self.engine.shapes
+        _, self._classes, self._height, self._width = shapes[names.logits]
+        guide = self._classes if names.guide is None else shapes[names.guide][1]
+        self._side = math.isqrt(guide // self._classes)  # of the guide's sub-pixels
         self._fade = CudaFade(self.engine.dtypes[names.logits].name)
         self._frees.callback(self._fade.close)
-        grid = (self._classes, 2 * self._height, 2 * self._width)
-        self._grid: Any = cuda.mem_alloc(4 * int(np.prod(grid)))
-        self._frees.callback(self._grid.free)
+        scale = 2 * self._side
+        grid = (self._classes, scale * self._height, scale * self._width)
         self._host_grid = np.zeros(grid, np.float32)
+        self._grid: Any = cuda.mem_alloc(self._host_grid.nbytes)
+        self._frees.callback(self._grid.free)
         self._picture, self._masks, self._status = (
             SharedBuffer(cuda, platform.device.integrated) for _ in range(3)
         )
@@ -169,13 +174,14 @@ class TensorRtPath:
             int(self._grid),
             self._status.address,
             stream,
+            self._side,
         )
         events[3].record(stream)
 
     def _decode(self, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """The rest, on the stream: views of what will be labels and confidence."""
         stream, plane = self._stream, _rounded(height * width)
-        grid_height, grid_width = 2 * self._height, 2 * self._width
+        grid_height, grid_width = self._host_grid.shape[1:]
         self._fade.decode(
             int(self._grid),
             self._classes,

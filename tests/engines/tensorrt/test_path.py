@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from cropseg_edge.errors import DeviceLostError, EngineError
 from cropseg_edge.frames import Frame
 from cropseg_edge.mask import Status
 from cropseg_edge.segmenter import Segmenter
-from tests.engines.tensorrt.conftest import Robot
+from tests.engines.tensorrt.conftest import Robot, with_tensorrt_graphs
+from tests.tiny_bundle import write_tiny_bundle
 
 
 def frame(image: np.ndarray) -> Frame:
@@ -47,6 +49,21 @@ def test_masks_are_those_of_the_cpu(
     assert np.abs(mask.confidence.astype(int) - expected.confidence).max() < 20
     assert list(mask.stage_ms) == ["check", "preprocess", "engine", "fade", "decode"]
     assert all(ms >= 0 for ms in mask.stage_ms.values())
+
+
+def test_a_guide_of_sub_pixels_gives_the_finer_grid_of_the_cpu(
+    robot: Robot, tmp_path: Path, picture: np.ndarray
+) -> None:
+    tiny = write_tiny_bundle(tmp_path / "tiny.cropseg", side=2)
+    bundle = with_tensorrt_graphs(tiny, tmp_path / "fine.cropseg", ("fp16",))
+    build_and_accept(robot.platform(), bundle, ["fp16"])
+    with Segmenter(bundle, engine="tensorrt") as gpu, Segmenter(bundle) as cpu:
+        mask, expected = gpu.segment(frame(picture)), cpu.segment(frame(picture))
+        fine = gpu.probabilities(picture)
+        np.testing.assert_allclose(fine, cpu.probabilities(picture), atol=0.02, rtol=0)
+    assert fine.shape == (3, 48, 64), "the input's own size"
+    assert mask.status is Status.OK
+    assert (mask.labels == expected.labels).mean() > 0.995
 
 
 def test_nothing_is_allocated_in_steady_state_and_all_is_freed(
