@@ -9,6 +9,7 @@ does behind an engine. Times are medians of repeats of 10 launches, by CUDA even
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable
@@ -21,27 +22,33 @@ from cropseg_edge.errors import EngineError
 from cropseg_edge.fade.cuda import CudaFade, DeviceInputs
 
 LAUNCHES = 10
-CASES = [  # channels, h, w, dtype, layout, gated
-    (256, 64, 64, "float16", "nchw", True),
-    (256, 64, 64, "float16", "nhwc", True),
-    (256, 128, 128, "float16", "nchw", True),
-    (256, 128, 128, "float16", "nhwc", True),
-    (256, 128, 128, "float16", "nchw", False),
-    (256, 128, 128, "float16", "nhwc", False),
-    (64, 64, 64, "float16", "nchw", True),
-    (256, 64, 64, "float32", "nchw", True),
-    (3, 60, 80, "float32", "probabilities", True),
-    (3, 128, 128, "float16", "probabilities", True),
+NAMES = ("channels", "h", "w", "dtype", "form", "gated", "side")  # of the guide's sub-pixels
+CASES = [
+    (256, 64, 64, "float16", "nchw", True, 1),
+    (256, 64, 64, "float16", "nhwc", True, 1),
+    (256, 128, 128, "float16", "nchw", True, 1),
+    (256, 128, 128, "float16", "nhwc", True, 1),
+    (256, 128, 128, "float16", "nchw", False, 1),
+    (256, 128, 128, "float16", "nhwc", False, 1),
+    (64, 64, 64, "float16", "nchw", True, 1),
+    (64, 64, 64, "float16", "nchw", True, 2),
+    (64, 64, 64, "float16", "nhwc", True, 2),
+    (256, 64, 64, "float32", "nchw", True, 1),
+    (3, 60, 80, "float32", "probabilities", True, 1),
+    (3, 128, 128, "float16", "probabilities", True, 1),
+    (3, 120, 160, "float16", "probabilities", True, 2),  # nano
+    (3, 120, 160, "float32", "probabilities", True, 2),
 ]
 
 
 def sizes_of(case: tuple) -> list[int]:
     """Bytes of logits, kernels_high, kernels_low, guide, gate and output."""
-    channels, h, w, dtype, layout, gated = case
+    channels, h, w, dtype, layout, gated, side = case
     cell, item = h * w, np.dtype(dtype).itemsize
     out = 4 if layout == "probabilities" else item
-    inputs = [channels * cell, 100 * cell, 25 * cell, 4 * channels * cell * gated, cell * gated]
-    return [count * item for count in inputs] + [4 * channels * cell * out]
+    grid = 4 * side**2 * channels * cell
+    inputs = [channels * cell, 100 * cell, 25 * cell, grid * gated, cell * gated]
+    return [count * item for count in inputs] + [grid * out]
 
 
 class Gpu:
@@ -83,7 +90,7 @@ class Gpu:
 
     def kernel(self, case: tuple, repeats: int) -> float:
         """Milliseconds of a launch of our kernel."""
-        channels, h, w, dtype, layout, _ = case
+        channels, h, w, dtype, layout, _, side = case
         sizes = sizes_of(case)
         sets = [
             [self.cuda.mem_alloc(size) if size else 0 for size in sizes]
@@ -104,9 +111,9 @@ class Gpu:
             *inputs, out = (int(x) for x in sets[i % len(sets)])
             tensors = DeviceInputs(*inputs)
             if classes:
-                fade.probabilities(tensors, channels, h, w, out, int(status), self.stream)
+                fade.probabilities(tensors, channels, h, w, out, int(status), self.stream, side)
             else:
-                fade.upsample(tensors, channels, h, w, out, self.stream)
+                fade.upsample(tensors, channels, h, w, out, self.stream, side)
 
         ms = self.milliseconds(launch, repeats)
         for buffer in (x for buffers in sets for x in buffers if x):
@@ -117,7 +124,7 @@ class Gpu:
 
 
 def composition(features, high, low, guide, gate):
-    """FADE in PyTorch with an unfolded map: [1, C, 2h, 2w]."""
+    """FADE in PyTorch with an unfolded map: [1, C, 2sh, 2sw]."""
     import torch
     import torch.nn.functional as F
 
@@ -130,7 +137,8 @@ def composition(features, high, low, guide, gate):
     if guide is None:
         return out
     g = F.interpolate(gate, scale_factor=2).sigmoid()
-    return g * guide + (1 - g) * out
+    side = math.isqrt(guide.shape[1] // channels)
+    return F.pixel_shuffle(g * guide + (1 - g) * out.repeat_interleave(side**2, 1), side)
 
 
 def pytorch(case: tuple, repeats: int, compiled: bool) -> float | None:
@@ -139,10 +147,11 @@ def pytorch(case: tuple, repeats: int, compiled: bool) -> float | None:
         import torch
     except ImportError:
         return None
-    channels, h, w, dtype, _, gated = case
+    channels, h, w, dtype, _, gated, side = case
     if not torch.cuda.is_available():
         return None
-    shapes = [(channels, h, w), (25, 2 * h, 2 * w), (25, h, w), (channels, 2 * h, 2 * w), (1, h, w)]
+    guide = (side**2 * channels, 2 * h, 2 * w)
+    shapes = [(channels, h, w), (25, 2 * h, 2 * w), (25, h, w), guide, (1, h, w)]
     tensors = [torch.rand(1, *x, device="cuda", dtype=getattr(torch, dtype)) for x in shapes]
     if not gated:
         tensors[3:] = [None, None]
@@ -168,7 +177,7 @@ def measure(gpu: Gpu, repeats: int, compile_it: bool) -> dict[str, Any]:
         size = sum(sizes_of(case))
         rows.append(
             {
-                **dict(zip(("channels", "h", "w", "dtype", "form", "gated"), case, strict=True)),
+                **dict(zip(NAMES, case, strict=True)),
                 "bytes": size,
                 "floor_ms": 1e3 * size / bandwidth,
                 "kernel_ms": gpu.kernel(case, repeats),
@@ -196,14 +205,15 @@ def main() -> None:
         sys.exit(str(error))
     print(f"{results['gpu']}: a copy moves {results['copy_gb_per_s']:.0f} GB/s (read and write)")
     print("milliseconds; floor: what copying as many bytes takes; %: of the copy's bandwidth")
-    print("   C    h    w dtype    form          gated     MB  floor kernel    %   unfold compiled")
+    print("   C    h    w dtype    form          gated s    MB  floor kernel   %   unfold compiled")
     for row in results["rows"]:
         torch_columns = (row["unfold_ms"], row["compiled_ms"])
         text = " ".join("       -" if x is None else f"{x:8.3f}" for x in torch_columns)
+        share = 100 * row["floor_ms"] / row["kernel_ms"]
         print(
             f"{row['channels']:4} {row['h']:4} {row['w']:4} {row['dtype']:8} {row['form']:13} "
-            f"{'yes' if row['gated'] else 'no':5} {row['bytes'] / 1e6:6.1f} {row['floor_ms']:6.3f} "
-            f"{row['kernel_ms']:6.3f} {100 * row['floor_ms'] / row['kernel_ms']:4.0f} {text}"
+            f"{'yes' if row['gated'] else 'no':5} {row['side']} {row['bytes'] / 1e6:5.1f} "
+            f"{row['floor_ms']:6.3f} {row['kernel_ms']:6.3f} {share:3.0f} {text}"
         )
     if args.json:
         args.json.write_text(json.dumps(results, indent=1), encoding="utf-8")

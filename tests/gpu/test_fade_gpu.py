@@ -15,8 +15,8 @@ from cropseg_edge.fade.cuda import CudaFade, DeviceInputs, StageStatus
 from cropseg_edge.fade.cuda.kernels import DType, Layout
 from cropseg_edge.fade.reference import fade_reference
 from cropseg_edge.letterbox import Letterbox
-from tests.fade.host_kernels import Array, HostFade, to_layout
-from tests.fade.test_cuda_kernels import DTYPES, LAYOUTS, rounded
+from tests.fade.host_kernels import Array, HostFade, grid_of, side_of, to_layout
+from tests.fade.test_cuda_kernels import DTYPES, LAYOUTS, SIDES, rounded
 from tests.fade.test_cuda_preprocess import picture, spec_of
 from tests.fade.test_decode import random_probabilities
 from tests.fade.test_fade import make
@@ -76,26 +76,29 @@ class GpuFade:
 
     def upsample(self, tensors: list[Array]) -> Array:
         channels, h, w = tensors[0].shape[1:]
-        like = to_layout(np.zeros((1, channels, 2 * h, 2 * w), self._dtype), self._layout)
-        out = self.upload(like)
-        self.fade.upsample(self.inputs(tensors, self._layout), channels, h, w, out)
+        like = to_layout(np.zeros((1, channels, *grid_of(tensors)), self._dtype), self._layout)
+        out, side = self.upload(like), side_of(tensors)
+        self.fade.upsample(self.inputs(tensors, self._layout), channels, h, w, out, side=side)
         result = self.download(out, like.shape, self._dtype)
         planes = result if self._layout == "nchw" else np.moveaxis(result, -1, 1)
         return planes.astype(np.float64)
 
     def probabilities(self, tensors: list[Array]) -> Array:
         channels, h, w = tensors[0].shape[1:]
-        out = self.upload(np.zeros((channels, 2 * h, 2 * w), np.float32))
+        shape = (channels, *grid_of(tensors))
+        out = self.upload(np.zeros(shape, np.float32))
         self.fade.probabilities(
-            self.inputs(tensors, "nchw"), channels, h, w, out, self._status
-        )  # fmt: skip
-        return self.download(out, (channels, 2 * h, 2 * w), np.float32)
+            self.inputs(tensors, "nchw"), channels, h, w, out, self._status, side=side_of(tensors)
+        )
+        return self.download(out, shape, np.float32)
 
     def labels(self, tensors: list[Array]) -> tuple[Array, Array]:
         channels, h, w = tensors[0].shape[1:]
-        size = (2 * h, 2 * w)
+        size = grid_of(tensors)
         both = [self.upload(np.zeros(size, np.uint8)) for _ in range(2)]
-        self.fade.labels(self.inputs(tensors, "nchw"), channels, h, w, *both, self._status)
+        self.fade.labels(
+            self.inputs(tensors, "nchw"), channels, h, w, *both, self._status, side=side_of(tensors)
+        )
         labels, confidence = (self.download(x, size, np.uint8) for x in both)
         return labels, confidence
 
@@ -108,12 +111,12 @@ class GpuFade:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize(("gated", "side"), [(True, 1), (True, 2), (False, 1)])
 @pytest.mark.parametrize("shape", [(3, 5, 7), (17, 1, 33), (64, 9, 2), (256, 4, 5), (8, 33, 35)])
 def test_upsampling_agrees_with_the_equations(
-    cuda: Any, dtype: DType, layout: Layout, gated: bool, shape: tuple[int, int, int]
+    cuda: Any, dtype: DType, layout: Layout, gated: bool, side: int, shape: tuple[int, int, int]
 ) -> None:
-    tensors = rounded(make(*shape, gated, 3.0), dtype)
+    tensors = rounded(make(*shape, gated, 3.0, side=side), dtype)
     expected = fade_reference(*tensors)
     storage = 2**-11 * np.abs(expected).max() if dtype == "float16" else 0
     result = GpuFade(cuda, dtype, layout).upsample(tensors)
@@ -129,8 +132,12 @@ def test_a_large_map_agrees_with_the_cpu(cuda: Any, layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_probabilities_and_labels_agree_with_the_host(cuda: Any, dtype: DType) -> None:
-    tensors = rounded(make(3, 61, 83, True), dtype)
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("classes", [3, 5])
+def test_probabilities_and_labels_agree_with_the_host(
+    cuda: Any, classes: int, side: int, dtype: DType
+) -> None:
+    tensors = rounded(make(classes, 61, 83, True, side=side), dtype)
     gpu, host = GpuFade(cuda, dtype), HostFade(dtype)
     np.testing.assert_allclose(gpu.probabilities(tensors), fade_probabilities(*tensors), atol=2e-5)
     labels, confidence = gpu.labels(tensors)
@@ -142,16 +149,19 @@ def test_probabilities_and_labels_agree_with_the_host(cuda: Any, dtype: DType) -
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("tensor", range(5))
-def test_a_non_finite_input_never_becomes_a_class(cuda: Any, tensor: int, value: float) -> None:
-    tensors = make(3, 6, 40, gated=True)
+def test_a_non_finite_input_never_becomes_a_class(
+    cuda: Any, tensor: int, side: int, value: float
+) -> None:
+    tensors = make(3, 6, 40, gated=True, side=side)
     tensors[tensor][0, 0, 2, 3] = value
-    y, x = (2, 3) if tensor in (1, 3) else (4, 6)
+    y, x = (side * at for at in ((2, 3) if tensor in (1, 3) else (4, 6)))
     for dtype in DTYPES:
         gpu = GpuFade(cuda, dtype)
         p = gpu.probabilities(tensors)
         assert np.isnan(p[:, y, x]).all()
-        assert np.isfinite(p[..., 40:]).all()
+        assert np.isfinite(p[..., 40 * side :]).all()
         assert StageStatus.NON_FINITE in gpu.status
         for labels, confidence in (
             gpu.decode(p, Affine(0.5, 0, 0.5, 0), 24, 160), GpuFade(cuda, dtype).labels(tensors)
