@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cropseg_edge.cli.options import engine_option, precision_option
+from cropseg_edge.cli.options import (
+    check_json_file,
+    engine_option,
+    json_option,
+    precision_option,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from cropseg_edge.engines.choice import EngineChoice
@@ -41,7 +47,7 @@ def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float
 )
 @click.option("--warm-up", type=click.IntRange(0), default=10, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of ONNX Runtime.")
-@click.option("--json", "json_file", type=_PATH, help="Write all figures as JSON.")
+@json_option
 @click.option(
     "--compare", type=_PATH, nargs=2, metavar="A B", help="Compare two such files instead."
 )
@@ -75,13 +81,9 @@ def bench(
     if compare:
         _compare(*compare)
         return
-    if json_file is not None and not json_file.parent.is_dir():
-        raise click.UsageError(f"--json: there is no folder {json_file.parent}")
-
-    import json
+    to_stdout = check_json_file(json_file)
 
     from cropseg_edge.benchmark import SOURCE, benchmark, load_frames, table
-    from cropseg_edge.files import write_atomically
     from cropseg_edge.segmenter import Segmenter
 
     held, described = load_frames(source or SOURCE)
@@ -91,9 +93,10 @@ def bench(
         )
     described["note"] = "decoding or rendering the frames, done before"
     document = {**document, "source": described}
-    click.echo(table(document))
+    if not to_stdout:
+        click.echo(table(document))
     if json_file is not None:
-        write_atomically(json_file, json.dumps(document, indent=2).encode() + b"\n")
+        write_json(json_file, document)
 
 
 def _compare(first: Path, second: Path) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cropseg_edge.cli.options import check_json_file, json_option, write_json
+
 if TYPE_CHECKING:
     from cropseg_edge.doctor import Finding
 
@@ -16,12 +18,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "absent": "bright_bl
 
 
 @click.command()
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, allow_dash=True),
-    help="Write all findings as JSON; - for stdout, without the table.",
-)
+@json_option
 def doctor(json_file: Path | None) -> int:
     """Examine this machine: board, JetPack, power, memory, CUDA, TensorRT, ROS 2, cameras.
 
@@ -42,7 +39,7 @@ def doctor(json_file: Path | None) -> int:
     """
     from cropseg_edge.doctor import System, broken, examine
 
-    table = str(json_file) != "-"
+    table = not check_json_file(json_file)
     findings = []
     for finding in examine(System()):
         findings.append(finding)
@@ -68,10 +65,8 @@ def _show(finding: Finding) -> None:
 
 
 def _write(path: Path, findings: list[Finding], failed: bool) -> None:
-    import json
     from datetime import datetime, timezone
 
-    from cropseg_edge.files import write_atomically
     from cropseg_edge.sinks.versions import versions
 
     document = {
@@ -80,8 +75,4 @@ def _write(path: Path, findings: list[Finding], failed: bool) -> None:
         "broken": failed,
         "findings": [finding.as_json() for finding in findings],
     }
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    if str(path) == "-":
-        click.echo(text, nl=False)
-    else:
-        write_atomically(path, text.encode(errors="backslashreplace"))  # names not in UTF-8
+    write_json(path, document)

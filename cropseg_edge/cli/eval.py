@@ -1,6 +1,5 @@
 """`cropseg eval`: a bundle's masks against ground truth."""
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cropseg_edge.cli.options import engine_option, precision_option
+from cropseg_edge.cli.options import (
+    check_json_file,
+    engine_option,
+    json_option,
+    precision_option,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from cropseg_edge.engines.choice import EngineChoice
@@ -22,7 +27,7 @@ COLUMNS = ("miou", "iou", "precision", "recall", "boundary_iou")
 @click.option("--split", help="Split of ROOT/splits.csv.  [default: dev]")
 @click.option("--set", "sets", multiple=True, help="Only this set of ROOT (may be repeated).")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Model; default: the shipped one.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures as JSON.")
+@json_option
 @engine_option
 @precision_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of ONNX Runtime.")
@@ -55,14 +60,12 @@ def evaluate(
     from cropseg_edge.errors import DeviceLostError
     from cropseg_edge.evaluation import evaluate as evaluate_root
     from cropseg_edge.evaluation import evaluate_pairs, read_folders
-    from cropseg_edge.files import write_atomically
     from cropseg_edge.frames.frame import Frame
     from cropseg_edge.segmenter import Segmenter
 
     if masks is not None and (split is not None or sets):
         raise click.UsageError("--split and --set belong to a ROOT, which has its own masks")
-    if json_file is not None and not json_file.parent.is_dir():
-        raise click.UsageError(f"--json: there is no folder {json_file.parent}")
+    to_stdout = check_json_file(json_file)
     checked = read_bundle(bundle)
     document: dict[str, object]
     head = {"name": checked.manifest.name, "sha256": checked.sha256}
@@ -86,9 +89,10 @@ def evaluate(
             document = {"bundle": head, "split": split, "datasets": results}
         if segmenter.lost:
             raise DeviceLostError(segmenter.lost)
-    click.echo(_table(results))
+    if not to_stdout:
+        click.echo(_table(results))
     if json_file is not None:
-        write_atomically(json_file, json.dumps(document, indent=2).encode() + b"\n")
+        write_json(json_file, document)
 
 
 def _table(results: Mapping[str, Mapping[str, float]]) -> str:

@@ -1,6 +1,11 @@
 """Options that several commands share."""
 
+import json
+from pathlib import Path
+
 import click
+
+from cropseg_edge.files import write_atomically
 
 engine_option = click.option(
     "--engine",
@@ -14,3 +19,25 @@ precision_option = click.option(
     type=click.Choice(["fp32", "fp16", "int8"]),
     help="Graph to run; default: the fastest accepted engine, or the bundle's own choice.",
 )
+json_option = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Write everything as JSON; - is standard output, without the table.",
+)
+
+
+def check_json_file(path: Path | None) -> bool:
+    """Whether the JSON goes to standard output. UsageError: there is no folder for the file."""
+    if path is not None and not path.parent.is_dir():
+        raise click.UsageError(f"--json: there is no folder {path.parent}")
+    return str(path) == "-"
+
+
+def write_json(path: Path, document: object) -> None:
+    """To the file, whole or not at all, or to standard output."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    if str(path) == "-":
+        click.echo(text, nl=False)
+    else:
+        write_atomically(path, text.encode(errors="backslashreplace"))  # names not in UTF-8

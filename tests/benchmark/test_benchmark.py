@@ -117,6 +117,8 @@ def test_the_command_prints_a_table_and_writes_everything(
     assert document["versions"]["cropseg_edge"]
     assert document["source"]["name"] == str(pictures)
     assert document["resident_mb_max"] > 10
+    piped = cropseg("bench", tiny_bundle_path, "--source", pictures, "--frames", 2, "--json", "-")
+    assert json.loads(piped.out).keys() == document.keys()
 
 
 def test_the_command_at_a_rate_counts_deadlines(

@@ -74,6 +74,8 @@ def test_eval_of_two_folders(
     assert document["crop.miou"] > 75
     assert document["images"] == 2
     assert f"{document['crop.miou']:.2f}" in result.out
+    command = ("eval", field / "images", field / "masks", "--bundle", tiny_bundle_path)
+    assert json.loads(cropseg(*command, "--json", "-").out) == document
 
 
 def test_eval_of_a_root(

@@ -23,6 +23,8 @@ from cropseg_edge.errors import EngineError
 from cropseg_edge.files import write_atomically
 
 LOCK_TIMEOUT_S = 3600.0  # a build on the smallest board, several times over
+KEPT = 4  # engines of one name and precision; older ones go when another is stored
+_DIGITS = 16  # of a bundle's hash in the names
 _POLL_S = 0.2
 _BUILD = ".build-"
 
@@ -81,6 +83,14 @@ class EngineCache:
         path.with_suffix(".json").unlink(missing_ok=True)
         write_atomically(path, plan)
         self.update(bundle, precision, sidecar)
+        self._remove_old(bundle, precision)
+
+    def _remove_old(self, bundle: Bundle, precision: str) -> None:
+        """Keep the engines of the last few bundles of this name; who runs one has it in memory."""
+        engines = self._folder().glob(f"{bundle.manifest.name}-{'?' * _DIGITS}-{precision}.engine")
+        for path in sorted(engines, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            path.with_suffix(".json").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def update(self, bundle: Bundle, precision: str, sidecar: Sidecar) -> None:
         """Write the sidecar alone. Raises OSError."""
@@ -197,7 +207,7 @@ def _check_owner(folder: Path) -> None:
 
 
 def _name(bundle: Bundle, precision: str, suffix: str) -> str:
-    return f"{bundle.manifest.name}-{bundle.sha256[:16]}-{precision}{suffix}"
+    return f"{bundle.manifest.name}-{bundle.sha256[:_DIGITS]}-{precision}{suffix}"
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -1,12 +1,15 @@
 """Faults of engine files, sidecars and the GPU's memory: a clear message, then ONNX Runtime."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from cropseg_edge.bundle import Bundle, Manifest, write_bundle
+from cropseg_edge.engines.tensorrt.build import build_and_accept
+from cropseg_edge.engines.tensorrt.cache import KEPT
 from cropseg_edge.errors import DeviceLostError
 from cropseg_edge.segmenter import Segmenter
 from tests.engines.tensorrt.conftest import Robot
@@ -169,3 +172,20 @@ def test_a_context_that_is_lost_before_an_engine_is_made_is_said(
     monkeypatch.setattr(cuda.Context, "push", refuses)
     with pytest.raises(DeviceLostError, match="cuCtxPushCurrent failed"):
         Segmenter(bundle, engine="tensorrt")
+
+
+def test_only_the_engines_of_the_last_bundles_are_kept(robot: Robot, bundle: Bundle) -> None:
+    engine, sidecar = built(robot, bundle)
+    for number in range(KEPT):
+        stem = engine.name.replace(bundle.sha256[:16], f"{number:016x}")
+        for path in (engine, sidecar):
+            shutil.copy(path, engine.with_name(stem).with_suffix(path.suffix))
+            os.utime(engine.with_name(stem), (number, number))
+    other = engine.with_name(f"another-{bundle.sha256[:16]}-int8.engine")
+    shutil.copy(engine, other)
+    build_and_accept(robot.platform(), bundle, ["fp16"], force=True)
+    left = {path.name for path in engine.parent.glob("*-fp16.engine")}
+    assert engine.name in left
+    assert len(left) == KEPT
+    assert not any("-0000000000000000-" in path.name for path in engine.parent.iterdir())
+    assert other.exists()
