@@ -1,6 +1,7 @@
-"""Build of the one compiled part: FADE and mask decoding for the CPU, as a plain shared library.
+"""Build of the one compiled part: letterbox, FADE and mask decoding for the CPU.
 
-Without a C++ compiler the build goes on and `cropseg_edge.fade` falls back to NumPy.
+It is a plain shared library. Without a C++ compiler the build goes on; OpenCV and NumPy then do
+the work.
 """
 
 from setuptools import Extension, setup
@@ -9,9 +10,13 @@ setup(
     ext_modules=[
         Extension(
             "cropseg_edge.fade._cpu",
-            sources=["cropseg_edge/fade/cpu.cpp"],
+            sources=["cropseg_edge/fade/cpu.cpp", "cropseg_edge/fade/frame.cpp"],
+            depends=["cropseg_edge/fade/processors.h"],
             language="c++",
-            extra_compile_args=["-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math"],
+            extra_compile_args=[
+                *("-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math"),
+                "-Wno-psabi",  # vectors are passed between inlined functions only
+            ],
             optional=True,
         )
     ]

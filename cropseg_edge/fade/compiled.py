@@ -1,4 +1,4 @@
-"""The compiled library (`cpu.cpp`), if this installation has it."""
+"""The compiled library (`cpu.cpp`, `frame.cpp`), if this installation has it."""
 
 import ctypes
 import logging
@@ -29,11 +29,22 @@ def library() -> ctypes.CDLL | None:
 
 
 def _with_signatures(handle: ctypes.CDLL) -> ctypes.CDLL:
-    array, number, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_double
+    array, number, size, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_ssize_t, ctypes.c_double
     handle.cropseg_in_unit_range.argtypes = (array, ctypes.c_size_t)
     handle.cropseg_in_unit_range.restype = number
     handle.cropseg_fade.argtypes = (*[array] * 5, *[number] * 7, array)
     handle.cropseg_fade.restype = number
+    handle.cropseg_letterbox.argtypes = (
+        array,
+        size,
+        *[number] * 2,
+        *[array] * 3,
+        *[number] * 2,
+        *[size] * 2,
+        *[number] * 2,
+        array,
+    )
+    handle.cropseg_letterbox.restype = number
     handle.cropseg_decode.argtypes = (
         array,
         *[number] * 3,

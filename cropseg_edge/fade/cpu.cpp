@@ -1,37 +1,17 @@
-// FADE upsampling (x2, 5x5) and mask decoding for the CPU; plain C functions, loaded with ctypes.
+// FADE upsampling (x2, 5x5) for the CPU; plain C functions, loaded with ctypes.
 //
 // Equations: Lu et al., ECCV 2022 (arXiv 2207.10392), as in fade/reference.py. The loops run over x
 // in blocks that stay in the L1 cache, and are written so that the compiler turns them into vector
 // code for each processor family. All arrays are float32, contiguous, [channels][rows][columns].
 // Where a non-finite number enters a pixel's result, the result is NaN, never a class.
 
+#include "processors.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <new>
 #include <vector>
-
-#define INLINE static inline __attribute__((always_inline))
-
-// Makes `name` from `name_loops`: compiled for three processor families, chosen when it runs.
-// (GCC's target_clones takes arch= names for one maker's processors, and AVX2 without FMA.)
-#if defined(__x86_64__) && defined(__GNUC__)
-#define PER_PROCESSOR(name, parameters, arguments)                                         \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))) void            \
-        name##_avx512 parameters { name##_loops arguments; }                               \
-    __attribute__((target("avx2,fma"))) void name##_avx2 parameters { name##_loops arguments; } \
-    void name parameters {                                                                 \
-        if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&    \
-            __builtin_cpu_supports("avx512vl"))                                            \
-            return name##_avx512 arguments;                                                \
-        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))               \
-            return name##_avx2 arguments;                                                  \
-        name##_loops arguments;                                                            \
-    }
-#else
-#define PER_PROCESSOR(name, parameters, arguments) \
-    void name parameters { name##_loops arguments; }
-#endif
 
 namespace {
 
@@ -222,84 +202,9 @@ INLINE void upsample_loops(const Inputs& in, bool probabilities, int first, int 
     }
 }
 
-PER_PROCESSOR(upsample,
+PER_PROCESSOR(upsample, upsample_loops,
               (const Inputs& in, bool probabilities, int first, int last, float* scratch, float* out),
               (in, probabilities, first, last, scratch, out))
-
-// Bilinear samples of one source row at every output column, for every class. Not compiled per
-// processor: the gather instructions that a compiler then takes are slower than plain loads.
-void stretch_row(const float* source, size_t plane, int channels, const int32_t* left,
-                 const float* part, int step, int stride, int width, float* out) {
-    for (int c = 0; c < channels; ++c) {
-        const float* row = source + c * plane;
-        float* to = out + (size_t)c * stride;
-        for (int x = 0; x < width; ++x) {
-            const float *at = row + left[x], value = at[0];
-            to[x] = value + part[x] * (at[step] - value);
-        }
-    }
-}
-
-// One output row: mix two stretched rows, decide the label and its probability: class 0 where it is
-// more probable than all others together, else the most probable other. Rows are `stride` floats,
-// whole blocks, so that every loop has a fixed length; `width` of them count.
-INLINE void decide_row_loops(const float* top, const float* bottom, float part, int channels,
-                             int stride, int width, uint8_t* labels, uint8_t* confidence) {
-    for (int x0 = 0; x0 < width; x0 += BLOCK) {
-        float zero[BLOCK], rest[BLOCK], best[BLOCK];
-        int32_t label[BLOCK], level[BLOCK];
-        uint8_t bytes[2][BLOCK];
-        for (int x = 0; x < BLOCK; ++x) {
-            zero[x] = top[x0 + x] + part * (bottom[x0 + x] - top[x0 + x]);
-            rest[x] = best[x] = 0;
-            label[x] = 1;
-        }
-        for (int c = 1; c < channels; ++c) {
-            const float *a = top + (size_t)c * stride + x0, *b = bottom + (size_t)c * stride + x0;
-            for (int x = 0; x < BLOCK; ++x) {
-                const float value = a[x] + part * (b[x] - a[x]);
-                label[x] = value > best[x] ? c : label[x];
-                best[x] = value > best[x] ? value : best[x];
-                rest[x] += value;
-            }
-        }
-        for (int x = 0; x < BLOCK; ++x) {
-            label[x] = zero[x] > rest[x] ? 0 : label[x];
-            best[x] = zero[x] > rest[x] ? zero[x] : best[x];
-        }
-        for (int x = 0; x < BLOCK; ++x) level[x] = (int32_t)(best[x] * 255.0f + 0.5f);
-        for (int x = 0; x < BLOCK; ++x) bytes[0][x] = (uint8_t)label[x];
-        for (int x = 0; x < BLOCK; ++x) bytes[1][x] = (uint8_t)level[x];
-        const size_t n = width - x0 < BLOCK ? width - x0 : BLOCK;
-        std::memcpy(labels + x0, bytes[0], n);
-        std::memcpy(confidence + x0, bytes[1], n);
-    }
-}
-
-PER_PROCESSOR(decide_row,
-              (const float* top, const float* bottom, float part, int channels, int stride,
-               int width, uint8_t* labels, uint8_t* confidence),
-              (top, bottom, part, channels, stride, width, labels, confidence))
-
-INLINE void in_unit_range_loops(const float* values, size_t count, bool* good) {
-    int32_t bad = 0;
-    for (size_t i = 0; i < count; ++i) bad |= values[i] >= 0.0f && values[i] <= 1.001f ? 0 : 1;
-    *good = bad == 0;
-}
-
-PER_PROCESSOR(in_unit_range, (const float* values, size_t count, bool* good), (values, count, good))
-
-// Left source index and the right neighbour's weight of each output position, which is
-// scale * i + offset clamped to [0, size - 1]. The left index leaves room for a right neighbour.
-void positions(double scale, double offset, int size, int count, int32_t* left, float* part) {
-    for (int i = 0; i < count; ++i) {
-        double at = scale * i + offset;
-        at = at > 0 ? at : 0;
-        at = at < size - 1 ? at : size - 1;
-        left[i] = (int32_t)(at < size - 2 || size == 1 ? at : size - 2);
-        part[i] = (float)(at - left[i]);
-    }
-}
 
 }  // namespace
 
@@ -323,49 +228,6 @@ int cropseg_fade(const float* logits, const float* kernels_high, const float* ke
         return 1;
     }
     upsample(in, probabilities != 0, first, last, scratch.data(), out);
-    return 0;
-}
-
-// 1 when every value is in [0, 1], else 0.
-int cropseg_in_unit_range(const float* values, size_t count) {
-    bool good;
-    in_unit_range(values, count, &good);
-    return good;
-}
-
-// The frame's rows [first, last), of probabilities that are in [0, 1]; parts may run in threads of
-// their own. 0 when done, 1 when memory ran out.
-int cropseg_decode(const float* probabilities, int channels, int grid_height, int grid_width,
-                   double x_scale, double x_offset, double y_scale, double y_offset, int height,
-                   int width, int first, int last, uint8_t* labels, uint8_t* confidence) {
-    thread_local std::vector<float> floats;
-    thread_local std::vector<int32_t> ints;
-    const size_t plane = (size_t)grid_height * grid_width;
-    const int stride = (width + BLOCK - 1) / BLOCK * BLOCK;
-    const size_t row = (size_t)channels * stride;
-    try {
-        floats.resize(2 * row + width + height);
-        ints.resize((size_t)width + height);
-    } catch (const std::bad_alloc&) {
-        return 1;
-    }
-    float *slot[2] = {floats.data(), floats.data() + row};
-    float *x_part = slot[1] + row, *y_part = x_part + width;
-    int32_t *left = ints.data(), *top = left + width;
-    positions(x_scale, x_offset, grid_width, width, left, x_part);
-    positions(y_scale, y_offset, grid_height, height, top, y_part);
-    int held[2] = {-1, -1};  // which source row each slot holds: row v lives in slot v % 2
-    for (int y = first; y < last; ++y) {
-        const int a = top[y], b = a + 1 < grid_height ? a + 1 : a;
-        for (const int v : {a, b})
-            if (held[v % 2] != v) {
-                stretch_row(probabilities + (size_t)v * grid_width, plane, channels, left, x_part,
-                            grid_width > 1, stride, width, slot[v % 2]);
-                held[v % 2] = v;
-            }
-        decide_row(slot[a % 2], slot[b % 2], y_part[y], channels, stride, width,
-                   labels + (size_t)y * width, confidence + (size_t)y * width);
-    }
     return 0;
 }
 }
