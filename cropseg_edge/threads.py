@@ -4,23 +4,32 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 
 _MOST = 8
+_PARTS_A_THREAD = 4
 
 
 def in_parts(call: Callable[[int, int], int], rows: int, threads: int) -> int:
-    """Run `call(first, last)` over parts of the rows, one a thread, this one among them.
+    """Run `call(first, last)` over parts of the rows in a few threads, this one among them.
+
+    Whoever is done with a part takes the next one: a thread that a busy computer starts late, or
+    not at all, is not waited for.
 
     Returns:
         The highest of what the calls returned.
     """
-    parts = min(threads, rows, _MOST)
-    if parts <= 1:
+    threads = min(threads, rows, _MOST)
+    if threads <= 1:
         return call(0, rows)
-    bounds = [rows * i // parts for i in range(parts + 1)]
-    others = [_pool().submit(call, *part) for part in pairwise(bounds[1:])]
-    return max(call(0, bounds[1]), *(other.result() for other in others))
+    count = min(rows, threads * _PARTS_A_THREAD)
+    parts = iter([(rows * i // count, rows * (i + 1) // count) for i in range(count)])
+
+    def work() -> int:
+        return max((call(*part) for part in parts), default=0)
+
+    others = [_pool().submit(work) for _ in range(threads - 1)]
+    own = work()
+    return max([own, *(other.result() for other in others if not other.cancel())])
 
 
 @cache
