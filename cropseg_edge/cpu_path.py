@@ -40,7 +40,8 @@ class CpuPath:
         watch.lap("decode")
         if not finite:
             return Segmented(labels, confidence, NON_FINITE)
-        constant = not np.ptp(grid, axis=(1, 2)).any()
+        # Every 16th pixel first: where they differ, nobody need look at the others.
+        constant = not any(np.ptp(part, (1, 2)).any() for part in (grid[:, ::16, ::16], grid))
         return Segmented(labels, confidence, CONSTANT if constant else "")
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -52,8 +52,8 @@ def judge(frame: Frame) -> tuple[Status, str]:
     """
     image = frame.image
     step_y, step_x = (max(1, side // SAMPLES_A_SIDE) for side in image.shape[:2])
-    blue, green, red = cv2.split(np.ascontiguousarray(image[::step_y, ::step_x]))
-    level = float(green.mean())
+    blue, green, red = (np.ascontiguousarray(image[::step_y, ::step_x, c]) for c in range(3))
+    level, contrast = (float(value.item()) for value in cv2.meanStdDev(green))
     if (
         level < 128
         and (share := _share(cv2.max(cv2.max(blue, green), red), 0, DARK_LEVEL)) >= DOUBTFUL
@@ -64,7 +64,7 @@ def judge(frame: Frame) -> tuple[Status, str]:
         and (share := _share(cv2.min(cv2.min(blue, green), red), BRIGHT_LEVEL, 255)) >= DOUBTFUL
     ):
         return _status(share), f"overexposed picture ({share:.0%} of the pixels are saturated)"
-    if (contrast := float(green.std())) < MIN_CONTRAST:
+    if contrast < MIN_CONTRAST:
         return Status.INVALID, f"uniform picture (standard deviation {contrast:.1f} of 255)"
     return Status.OK, ""
 
