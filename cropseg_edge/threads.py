@@ -27,14 +27,14 @@ def in_parts(call: Callable[[int, int], int], rows: int, threads: int) -> int:
     def work() -> int:
         return max((call(*part) for part in parts), default=0)
 
-    others = [_pool().submit(work) for _ in range(threads - 1)]
+    others = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
     own = work()
     return max([own, *(other.result() for other in others if not other.cancel())])
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_MOST, "cropseg-rows")
+def _pool(size: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(size, "cropseg-rows")
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of the threads

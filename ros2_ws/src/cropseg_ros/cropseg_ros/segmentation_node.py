@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,9 @@ class SegmentationNode(LifecycleNode):
         self._outputs = Outputs(self, sha256, engine)
         name = segmenter.bundle.manifest.name
         self.get_logger().info(f"bundle {name} ({sha256[:12]}) on {engine}")
+        # What lives as long as the node need not be searched for garbage: that takes 20 ms.
+        gc.collect()
+        gc.freeze()
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -127,6 +131,7 @@ class SegmentationNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.close()
         self._segmenter = self._outputs = None
+        gc.unfreeze()
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
         configured = self._segmenter is not None
