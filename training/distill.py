@@ -18,7 +18,6 @@ from cropseg_edge.files import write_atomically
 from training.config import TrainConfig, dump_config
 from training.data.unlabelled import UnlabelledConfig, unlabelled_batches
 from training.distributed import replicate
-from training.losses import partial_cross_entropy, set_dice
 from training.matching import Outputs, Projections, divergence, mismatch, outputs
 from training.models.fade import FadeInputs, bilinear_like
 from training.models.segmenter import CropSegmenter
@@ -145,7 +144,7 @@ class DistillRun(Run):
             [
                 divergence(own.logits, taught.logits, self.settings.temperature),
                 mismatch(maps, taught.maps),
-                partial_cross_entropy(logits, sets) + self.config.dice * set_dice(logits, sets),
+                self.labelled_loss(logits, sets),
             ]
         )
         self._losses.append(losses.detach())

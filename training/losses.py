@@ -10,17 +10,23 @@ def members(sets: Tensor, classes: int) -> Tensor:
     return (sets[:, None] >> bits) & 1 == 1
 
 
-def partial_cross_entropy(logits: Tensor, sets: Tensor) -> Tensor:
+def partial_cross_entropy(logits: Tensor, sets: Tensor, crop_weight: float = 1.0) -> Tensor:
     """Mean of -log(sum of the probabilities of the classes in the set), over known pixels.
 
     Args:
         logits: [B, C, H, W].
         sets: uint8 [B, H, W], one bit a class; 0 is unknown and ignored.
+        crop_weight: how much worse it is to call crop weed than weed crop; of -log P(crop), the
+            part -log P(crop | plant) counts so often. What is a plant stays as it is.
     """
     known = sets > 0
     allowed = members(sets, logits.shape[1]) | ~known[:, None]
     inside = logits.masked_fill(~allowed, -torch.inf).logsumexp(1)
-    return (logits.logsumexp(1) - inside).sum() / known.sum().clamp(min=1)
+    loss = logits.logsumexp(1) - inside
+    if crop_weight != 1:
+        of_plants = logits[:, 1:].logsumexp(1) - logits[:, 1]
+        loss = loss + (crop_weight - 1) * of_plants * (sets == 2)
+    return loss.sum() / known.sum().clamp(min=1)
 
 
 def dice(probability: Tensor, target: Tensor, known: Tensor) -> Tensor:

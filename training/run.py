@@ -195,8 +195,12 @@ class Run:
     def loss(self, batch: Any) -> Tensor:
         """The scalar to be minimised, for one item of `batches`: here, crops and class sets."""
         image, sets = batch
-        logits = self.predict(image, sets)
-        return partial_cross_entropy(logits, sets) + self.config.dice * set_dice(logits, sets)
+        return self.labelled_loss(self.predict(image, sets), sets)
+
+    def labelled_loss(self, logits: Tensor, sets: Tensor) -> Tensor:
+        """The configured loss of logits [B, classes, h, w] under class sets uint8 [B, h, w]."""
+        entropy = partial_cross_entropy(logits, sets, self.config.crop_weight)
+        return entropy + self.config.dice * set_dice(logits, sets)
 
     def after_step(self) -> None:
         """Called after each step that changed the weights, before `self.step` counts it."""

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from training.config import Section, TrainConfig
 from training.data.unlabelled import UnlabelledConfig, unlabelled_batches
-from training.losses import partial_cross_entropy, set_dice
 from training.models.fade import bilinear_like
 from training.run import Run
 from training.selection import (
@@ -117,10 +116,8 @@ class SelfTrainRun(Run):
         labels = self.labels(weak, ground)
         logits = self.predict(torch.cat([image, strong]), sets)
         known, taught = logits.split([len(image), len(strong)])
-        return self._set_loss(known, sets) + self.settings.weight * self._set_loss(taught, labels)
-
-    def _set_loss(self, logits: Tensor, sets: Tensor) -> Tensor:
-        return partial_cross_entropy(logits, sets) + self.config.dice * set_dice(logits, sets)
+        seen, guessed = self.labelled_loss(known, sets), self.labelled_loss(taught, labels)
+        return seen + self.settings.weight * guessed
 
     def figures(self) -> dict[str, object]:
         """Shares of the unlabelled pixels that got a label and that depth vetoed, since the last

@@ -45,6 +45,14 @@ def test_open_labels_do_not_pull_between_their_classes():
     assert background == weed < 0 < crop
 
 
+def test_a_crop_weight_moves_plants_to_crop_and_leaves_the_background_alone():
+    # two of five plants are crop; counted twice, they are four of seven
+    sets = torch.tensor([[[CROP] * 2 + [WEED] * 3 + [BACKGROUND] * 5]], dtype=torch.uint8)
+    best = torch.tensor([0.5, 0.5 * 4 / 7, 0.5 * 3 / 7]).log().view(1, 3, 1, 1).requires_grad_()
+    partial_cross_entropy(best.expand(1, 3, 1, 10), sets, crop_weight=2.0).backward()
+    torch.testing.assert_close(best.grad, torch.zeros_like(best), atol=1e-6, rtol=0)
+
+
 def test_a_perfect_prediction_has_almost_no_dice_loss():
     sets = torch.tensor([[[BACKGROUND, CROP], [WEED, CROP]]], dtype=torch.uint8)
     perfect = torch.stack([(sets == bit).float() for bit in (BACKGROUND, CROP, WEED)], 1) * 40

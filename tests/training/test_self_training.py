@@ -231,7 +231,7 @@ def test_the_fixed_teacher_labels_until_burn_in_then_the_average(settings):
 
 def test_the_student_learns_what_the_teacher_says(settings, config_file):
     """With labels of weight 0 in the supervised part, only the teacher can move the student."""
-    config = settings("selection.bounds=[0.0, 0.1]", "burn_in=6", "optimiser.lr=0.01")
+    config = settings("selection.bounds=[0.0, 0.1]", "burn_in=6", "optimiser.lr=0.03")
     run = SelfTrainRun(config, Teacher(config.teacher))
     with torch.no_grad():  # a teacher that sees weed everywhere
         run.fixed.model.classifier.bias += torch.tensor([-20.0, -20.0, 20.0])
