@@ -122,6 +122,17 @@ INLINE void block_of_row(const Inputs& in, const float* rows, const float* low, 
 // In place: result[c][x] becomes the softmax over c; NaN for every class of a pixel that has one
 // non-finite value.
 INLINE void softmax_block(float* result, int channels, int n) {
+    if (channels == 3) {  // in one loop, in registers: half of the time
+        float *a = result, *b = a + BLOCK, *c = b + BLOCK;
+        for (int x = 0; x < n; ++x) {
+            const float larger = a[x] > b[x] ? a[x] : b[x], top = c[x] > larger ? c[x] : larger;
+            const int32_t bad = non_finite(a[x]) | non_finite(b[x]) | non_finite(c[x]);
+            const float p = exp_negative(a[x] - top), q = exp_negative(b[x] - top),
+                        r = exp_negative(c[x] - top), scale = 1.0f / (p + q + r) + as_float(bad);
+            a[x] = p * scale, b[x] = q * scale, c[x] = r * scale;
+        }
+        return;
+    }
     float highest[BLOCK], total[BLOCK];
     int32_t bad[BLOCK];
     for (int x = 0; x < n; ++x) highest[x] = -3.0e38f, total[x] = 0.0f, bad[x] = 0;
