@@ -34,12 +34,15 @@ class DropPath(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention; the scale multiplies the queries before the product.
 
-    `bias` is BEiT's, added to the scores.
+    `bias` is BEiT's, added to the scores. With a `window`, only tokens of the same square of that
+    side attend to each other; what the last squares have outside of the grid is zeros.
     """
 
-    def __init__(self, width: int, heads: int, bias: RelativeBias | None = None) -> None:
+    def __init__(
+        self, width: int, heads: int, bias: RelativeBias | None = None, window: int = 0
+    ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.window = heads, window
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.bias = bias
@@ -49,6 +52,12 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Attend among `x` [B, P + N, d]; `size` is the grid of the last N, `turn` [2, N, d/heads]
         their rotation."""
+        if self.window and size is not None:
+            squares = self._among(to_windows(x, size, self.window), None, None)
+            return from_windows(squares, size, self.window)
+        return self._among(x, size, turn)
+
+    def _among(self, x: Tensor, size: tuple[int, int] | None, turn: Tensor | None) -> Tensor:
         b, n, d = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         if turn is not None:
@@ -76,11 +85,12 @@ class Block(nn.Module):
         layer_scale: float | None,
         eps: float = EPS,
         bias: RelativeBias | None = None,
+        window: int = 0,
     ) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.norm1 = nn.LayerNorm(width, eps=eps)
-        self.attn = Attention(width, heads, bias)
+        self.attn = Attention(width, heads, bias, window)
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.drop_path = DropPath(drop_path)
@@ -155,7 +165,6 @@ class VisionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         plain = position == "absolute" and not prefix
-        self.windows = [window if plain and i not in global_blocks else 0 for i in range(depth)]
         self.checkpointing = False
         self.width, self.heads, self.grid, self.rotary_base = width, heads, grid, rotary_base
         self.position_kind = position
@@ -177,8 +186,9 @@ class VisionTransformer(nn.Module):
                 layer_scale,
                 eps,
                 RelativeBias(heads, grid, prefix) if relative else None,
+                window if plain and i not in global_blocks else 0,
             )
-            for rate in rates
+            for i, rate in enumerate(rates)
         )
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -210,13 +220,8 @@ class VisionTransformer(nn.Module):
             turn = rotations(size, self.width // self.heads, self.rotary_base, x)
         if prefix is not None:
             x = torch.cat([prefix, x], 1)
-        for index in range(first, last + 1):
-            block, side = self.blocks[index], self.windows[index]
-            if side:
-                squares = self.run(block, to_windows(x, size, side))
-                x = from_windows(squares, size, side)
-            else:
-                x = self.run(block, x, size, turn)
+        for block in self.blocks[first : last + 1]:
+            x = self.run(block, x, size, turn)
         if prefix is None:
             return x, None
         count = prefix.shape[1]
