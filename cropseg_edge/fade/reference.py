@@ -5,7 +5,8 @@ Lu, Liu, Fu, Cao: FADE, ECCV 2022 (arXiv 2207.10392), steps after the kernel enc
     P[c, 2u+i, 2v+j] = sum over r, s in -2..2 of W[5(r+2)+(s+2)] * logits[c, u+r, v+s]
     G = sigmoid(nearest x2 of gate)
     Y[c, s*y+i, s*x+j] = G[y, x] * guide[s*s*c + s*i + j, y, x] + (1 - G[y, x]) * P[c, y, x]
-where the guide has s * s sub-pixels a pixel; with s = 1, FADE's own blend. Zeros lie outside the map, and the border's weights are not renormalised.
+where the guide has s * s sub-pixels a pixel; with s = 1, FADE's own blend. Zeros lie outside
+the map, and the border's weights are not renormalised.
 """
 
 import math

@@ -13,8 +13,8 @@ How an engine uses it, with everything on one pycuda stream and nothing allocate
     faults = StageStatus(int(status_on_the_host))
 
 Kernels ship compiled (`binaries/`); neither nvcc nor a compiler is needed where they run. pycuda
-is imported when a `CudaFade` is made, not before. Run on an H200, not yet on a Jetson; the tests run
-the same kernel source and the same launch code on the host.
+is imported when a `CudaFade` is made, not before. Run on an H200, not yet on a Jetson; the tests
+run the same kernel source and the same launch code on the host.
 """
 
 from cropseg_edge.fade.cuda.contract import DeviceInputs, StageStatus
