@@ -70,7 +70,8 @@ class UpsamplerTensors(_Model):
 
 
 class UpsamplerSpec(_Model):
-    """The FADE stage that follows the engine; `gated` asks for the tensors guide and gate."""
+    """The FADE stage that follows the engine; `gated` asks for the tensors guide and gate. `scale`
+    is the reassembly's; a guide of four times the classes' channels doubles the grid once more."""
 
     kind: Literal["fade"] = "fade"
     kernel_size: Literal[5] = 5
