@@ -88,7 +88,10 @@ def main() -> None:
     args = parser.parse_args()
     rows = {
         form: measure(
-            replace(SIZES[args.size], fine=1, **changes), args.width, args.height, args.frames
+            replace(SIZES[args.size], fine=1, subpixel=1, **changes),
+            args.width,
+            args.height,
+            args.frames,
         )
         for form, changes in FORMS.items()
     }

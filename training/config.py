@@ -73,6 +73,7 @@ class TrainConfig(Section):
     drop_path: float | None = Field(None, ge=0, lt=1)  # instead of the size's own
     last_step: Literal["fade", "bilinear"] | None = None  # instead of the size's own
     fine: int | None = Field(None, ge=1, le=4)  # instead of the size's own
+    subpixel: Literal[1, 2] | None = None  # instead of the size's own
     init: Path | None = None  # checkpoint of an earlier stage whose weights this run starts from
     trunk: str | None = None  # ViT, BEiT or DINO weights to start from: file, folder or hub name
     steps: int = Field(ge=1)

@@ -33,12 +33,8 @@ def start(config: TrainConfig) -> tuple[ModelSize, CropSegmenter]:
         config.trunk or config.checkpointing or config.parallel == "fsdp"
     ):
         raise ConfigError(f"trunk, checkpointing and parallel: fsdp do not go with {size.name}")
-    if config.drop_path is not None:
-        size = replace(size, drop_path=config.drop_path)
-    if config.last_step is not None:
-        size = replace(size, last_step=config.last_step)
-    if config.fine is not None:
-        size = replace(size, fine=config.fine)
+    chosen = {key: getattr(config, key) for key in ("drop_path", "last_step", "fine", "subpixel")}
+    size = replace(size, **{key: value for key, value in chosen.items() if value is not None})
     if config.trunk is not None:
         weights = read_trunk(config.trunk)
         size = weights.fit_size(size)

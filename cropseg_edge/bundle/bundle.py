@@ -96,7 +96,7 @@ class Bundle:
         data = np.frombuffer(self.members[name], np.uint8)
         image = cv2.imdecode(data, flags) if data.size else None
         if image is None:
-            raise BundleError(f"{self.path.name}: golden {name} is not a readable PNG")
+            raise BundleError(f"{self.path.name}: {name} is not a readable PNG; export it again")
         return np.asarray(image)
 
 

@@ -13,6 +13,7 @@ from training.config import OptimiserConfig, load_config
 from training.models.registry import build
 from training.optimiser import learning_rate
 from training.run import Run
+from training.start import start
 from training.train import train
 
 
@@ -30,6 +31,12 @@ def test_the_rate_warms_up_and_follows_its_schedule(options, expected):
     config = OptimiserConfig(lr=2.0, warmup=10, **options)
     rates = [learning_rate(step, 100, config) / 2 for step in (0, 5, 50, 75)]
     assert rates == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_configuration_overrides_its_sizes_form(config_file):
+    options = ("drop_path=0.4", "last_step=bilinear", "fine=2", "subpixel=1")
+    size, _ = start(load_config(config_file, ("size=nano", *options)))
+    assert (size.drop_path, size.last_step, size.fine, size.subpixel) == (0.4, "bilinear", 2, 1)
 
 
 def losses(config_file, *options, steps=2):

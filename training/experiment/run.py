@@ -121,6 +121,7 @@ def arms(
     common: dict[str, object] = {
         "size": config.network,
         "fine": 1,  # the fields are drawn at the size that the trunk sees
+        "subpixel": 1,  # FADE and bilinear on grids of one size
         "batch": config.batch,
         "seed": seed,
         "save_every": 50,
