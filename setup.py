@@ -10,8 +10,16 @@ setup(
     ext_modules=[
         Extension(
             "cropseg_edge.fade._cpu",
-            sources=["cropseg_edge/fade/cpu.cpp", "cropseg_edge/fade/frame.cpp"],
-            depends=["cropseg_edge/fade/processors.h"],
+            sources=[
+                "cropseg_edge/fade/cpu.cpp",
+                "cropseg_edge/fade/frame.cpp",
+                "cropseg_edge/engines/deformable_attention.cpp",
+            ],
+            depends=[
+                "cropseg_edge/fade/approximate.h",
+                "cropseg_edge/fade/processors.h",
+                "cropseg_edge/engines/onnxruntime_abi.h",
+            ],
             language="c++",
             extra_compile_args=[
                 *("-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math"),

@@ -2,9 +2,9 @@
 
 Convolutions and Gemms with constant weights are. In floating point stay: what has no constant
 weights (the attention's products, Softmax, LayerNormalization, residual adds, FADE's reassembly),
-the convolutions that read the picture or its averages (first of the stem, patch embedding), those
-that write the network's outputs (classifier, FADE's guide and gate) and depthwise ones (FADE's
-kernels).
+the patch embedding, the convolutions that write the network's outputs (classifier, FADE's guide and
+gate) and depthwise ones (FADE's kernels). The stem's first one is quantized: its picture comes from
+8 bits.
 Sources: NVIDIA's Q/DQ placement guide; modelopt's exclusion of first and last layers.
 """
 
@@ -29,7 +29,9 @@ def kept_by_rule(model: ModelProto) -> list[str]:
     return [
         node.name
         for node in weighted(model)
-        if node.input[0] in pictures or outputs & set(node.output) or _is_depthwise(node)
+        if (node.input[0] in pictures and _is_patchwise(node))
+        or outputs & set(node.output)
+        or _is_depthwise(node)
     ]
 
 
@@ -57,6 +59,11 @@ def weight_axis(node: NodeProto) -> int:
 def attribute(node: NodeProto, name: str, default: object) -> object:
     """The value of a node's attribute, or the default."""
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def _is_patchwise(node: NodeProto) -> bool:
+    """Whether it cuts the picture into patches: a patch embedding."""
+    return attribute(node, "kernel_shape", None) == attribute(node, "strides", [])
 
 
 def _is_depthwise(node: NodeProto) -> bool:

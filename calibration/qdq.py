@@ -16,6 +16,7 @@ from calibration.ranges import Range
 from calibration.simplify import constants, sort_nodes
 from cropseg_edge.errors import ConfigError
 
+PASSING = ("Relu", "MaxPool", "Resize")
 SMALLEST_SCALE = 2.0**-21  # eight steps of float16's subnormals: scales survive the cast
 
 
@@ -25,7 +26,8 @@ def quantize_for_cpu(
     """Q/DQ that ONNX Runtime fuses into QLinearConv and QGemm.
 
     Weights are symmetric int8 with a scale for each output channel, activations uint8 with a zero
-    point; ReLU and MaxPool between two convolutions run on the integers.
+    point; what between two convolutions only picks or mixes numbers runs on the integers. Where the
+    picture is averaged, it is the picture that is read, not its 8 bits.
 
     Args:
         model: as `simplify` gives it; left as it is.
@@ -42,7 +44,7 @@ def quantize_for_cpu(
         name: TensorData(lowest=np.float32(low), highest=np.float32(high))
         for name, (low, high) in ranges.items()
     }
-    types = ["Conv", "Gemm", "Relu", "MaxPool"]
+    types = ["Conv", "Gemm", *PASSING]
     quantizer = QDQQuantizer(
         copy,
         per_channel=True,
@@ -61,6 +63,10 @@ def quantize_for_cpu(
     )
     quantizer.quantize_model()
     result: ModelProto = quantizer.model.model
+    pictures = [tensor.name for tensor in result.graph.input]
+    for node in result.graph.node:
+        if node.op_type == "AveragePool" and node.input[0].startswith(tuple(pictures)):
+            node.input[0] = pictures[0]
     sort_nodes(result)
     return result
 
@@ -155,13 +161,13 @@ def _weight(
 
 
 def _with_neighbours(model: ModelProto, layers: Collection[str]) -> list[str]:
-    """The layers, with ReLUs that follow one and MaxPools that follow those."""
+    """The layers, with what follows them and is done on integers as well."""
     chosen, made = list(layers), set()
     wanted = set(layers)
     for node in model.graph.node:
         if node.name in wanted:
             made.update(node.output)
-        elif node.op_type in ("Relu", "MaxPool") and node.input[0] in made:
+        elif node.op_type in PASSING and node.input[0] in made:
             chosen.append(node.name)
             made.update(node.output)
     return chosen

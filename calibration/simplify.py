@@ -1,7 +1,7 @@
 """An exported graph in, the same function with fewer nodes out: the ground that Q/DQ stands on.
 
 ONNX Runtime's own basic rules fold every shape and constant (they keep standard operators); then
-three rules of ours that it lacks. All are exact up to float32 rounding.
+rules of ours that it lacks. All are exact up to float32 rounding.
 """
 
 import tempfile
@@ -21,11 +21,12 @@ SHORT_RUN = 16  # floats; below it ONNX Runtime spends more on broadcasting than
 
 
 def simplify(graph: bytes, *, widen: bool = True) -> ModelProto:
-    """Fold shapes and constants, BatchNormalization before 1x1 convolutions, slow broadcasts.
+    """Fold shapes, constants and BatchNormalization before 1x1 convolutions; write slow nodes anew.
 
     Args:
         graph: ONNX with static shapes.
-        widen: write constants out that ONNX Runtime broadcasts slowly. TensorRT does not mind them.
+        widen: write constants out that ONNX Runtime broadcasts slowly, and transposed convolutions
+            as plain ones, which it quantizes. TensorRT does not mind them.
 
     Returns:
         The model in standard operators only, initializers in place of Constant nodes.
@@ -37,9 +38,10 @@ def simplify(graph: bytes, *, widen: bool = True) -> ModelProto:
     _fold_batch_norms(model)
     if widen:
         _widen_constants(model)
+        _plain_convolutions(model)
     _name_nodes(model)
     _share_constants(model)
-    _drop_unused(model)
+    drop_unused(model)
     del model.graph.value_info[:]
     return onnx.shape_inference.infer_shapes(model)
 
@@ -99,7 +101,7 @@ def _fold_constants(graph: bytes) -> ModelProto:
 def _fold_batch_norms(model: ModelProto) -> None:
     """Conv1x1(BN(x)) = Conv1x1'(x), where nothing else reads BN(x)."""
     values, graph = constants(model), model.graph
-    readers = _readers(model)
+    readers = readers_of(model)
     for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
         following = readers.get(norm.output[0], [])
         if len(following) != 1 or not _is_pointwise(following[0], values):
@@ -178,6 +180,36 @@ def _wider(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(wide)
 
 
+def _plain_convolutions(model: ModelProto) -> None:
+    """A ConvTranspose 2x2 of stride 2 is a 1x1 convolution to four times the channels, shuffled."""
+    values = constants(model)
+    for node in list(model.graph.node):
+        weight = values.get(node.input[1]) if node.op_type == "ConvTranspose" else None
+        shape = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if weight is None or weight.shape[2:] != (2, 2) or shape.get("strides") != [2, 2]:
+            continue
+        if len(node.input) < 3 or any((*shape.get("pads", ()), *shape.get("output_padding", ()))):
+            continue
+        flat = weight.transpose(1, 2, 3, 0).reshape(-1, weight.shape[0], 1, 1)  # [4 out, in, 1, 1]
+        parts = {"weight": flat, "bias": np.repeat(values[node.input[2]], 4)}
+        names = [f"{node.output[0]}/{key}" for key in parts]
+        model.graph.initializer.extend(
+            numpy_helper.from_array(np.ascontiguousarray(array), name)
+            for name, array in zip(names, parts.values(), strict=True)
+        )
+        wide = f"{node.output[0]}/wide"
+        conv = helper.make_node(
+            "Conv", [node.input[0], *names], [wide], node.name, kernel_shape=[1, 1]
+        )
+        shuffle = helper.make_node(
+            "DepthToSpace", [wide], node.output, f"{node.name}/shuffle", blocksize=2, mode="CRD"
+        )
+        at = list(model.graph.node).index(node)
+        model.graph.node.remove(node)
+        model.graph.node.insert(at, shuffle)
+        model.graph.node.insert(at, conv)
+
+
 def _name_nodes(model: ModelProto) -> None:
     seen: Counter[str] = Counter()
     for node in model.graph.node:
@@ -201,14 +233,14 @@ def _share_constants(model: ModelProto) -> None:
             node.input[at] = shared.get(name, name)
 
 
-def _drop_unused(model: ModelProto) -> None:
+def drop_unused(model: ModelProto) -> None:
     read = {name for node in model.graph.node for name in node.input}
     kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
 
 
-def _readers(model: ModelProto) -> dict[str, list[NodeProto]]:
+def readers_of(model: ModelProto) -> dict[str, list[NodeProto]]:
     found: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:

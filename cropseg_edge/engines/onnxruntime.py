@@ -1,5 +1,6 @@
 """The reference engine: a bundle's graph in ONNX Runtime on the CPU."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from cropseg_edge.bundle import Bundle
 from cropseg_edge.engines.shapes import output_shapes
 from cropseg_edge.errors import BundleError, EngineError
+from cropseg_edge.fade.compiled import library
 
 _MOST_THREADS = 4
 
@@ -48,6 +50,7 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.load_model_format", "ONNX")
         # Spinning workers gain a tenth of a run; they must not burn a core between frames, too.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        add_operators(options)
         try:
             self._session: Any = ort.InferenceSession(
                 bundle.graph(self.name, self.precision),
@@ -104,6 +107,25 @@ class OnnxRuntimeEngine:
             buffers[key] = np.zeros(shape, np.float32)
             self._binding.bind_output(key, "cpu", 0, np.float32, shape, buffers[key].ctypes.data)
         return buffers
+
+
+def add_operators(options: Any) -> bool:
+    """Let a session compute `cropseg` nodes by the compiled library; whether there is one.
+
+    Without it, ONNX Runtime runs the standard operators that such a node is made of.
+    """
+    compiled = library()
+    if compiled is None:
+        return False
+    try:
+        options.register_custom_ops_library(compiled._name)
+    except runtime_errors() as error:
+        logging.getLogger("cropseg_edge").warning(
+            "ONNX Runtime does not take the compiled operators (%s); its own take their place",
+            first_line(error),
+        )
+        return False
+    return True
 
 
 def physical_cores() -> int:

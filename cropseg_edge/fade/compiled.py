@@ -1,4 +1,4 @@
-"""The compiled library (`cpu.cpp`, `frame.cpp`), if this installation has it."""
+"""The compiled library (FADE, frames, an operator of ONNX Runtime), if this installation has it."""
 
 import ctypes
 import logging
@@ -6,7 +6,7 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-_ABI = 4
+_ABI = 5
 
 
 @cache

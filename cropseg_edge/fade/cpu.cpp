@@ -5,6 +5,7 @@
 // code for each processor family. All arrays are float32, contiguous, [channels][rows][columns].
 // Where a non-finite number enters a pixel's result, the result is NaN, never a class.
 
+#include "approximate.h"
 #include "processors.h"
 
 #include <cstddef>
@@ -17,38 +18,6 @@ namespace {
 
 constexpr int TAPS = 25, REACH = 2, BLOCK = 64;
 constexpr int PAD = 2 * REACH;  // columns of zeros on either side of an upsampled row
-
-INLINE float as_float(int32_t bits) {
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-INLINE int32_t as_bits(float value) {
-    int32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-INLINE int32_t non_finite(float value) {
-    return (as_bits(value) & 0x7f800000) == 0x7f800000 ? -1 : 0;
-}
-
-// e^x for x <= 0 to 2e-7 relative (Cephes polynomial); NaN stays NaN. libm's is not vectorised.
-INLINE float exp_negative(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23 rounds to an integer
-    const float n = shifted - 12582912.0f;
-    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    return as_float(as_bits(p) + (int32_t)((uint32_t)as_bits(shifted) << 23));
-}
 
 INLINE float sigmoid(float x) {
     const float e = exp_negative(x < 0 ? x : -x);
@@ -221,7 +190,7 @@ PER_PROCESSOR(upsample, upsample_loops,
 
 extern "C" {
 
-int cropseg_abi() { return 4; }
+int cropseg_abi() { return 5; }
 
 // The output rows of the low-resolution rows [first, last); parts may run in threads of their own.
 // 0 when done, 1 when memory ran out. `guide` and `gate` are both null in the ungated form; `side` is

@@ -19,6 +19,9 @@ DETAIL = (1, 2, 3, 6)  # quadrilaterals of a strip that become one, at each leve
 _DETAIL_PIXELS = (150.0, 70.0, 35.0)  # plants that look smaller use the next level
 CROP_VARIANTS = 6
 VARIANTS_PER_WEED = 3
+BUILDERS = crops.BUILDERS | weeds.BUILDERS
+AS_CROP = 2.5  # size of a weed's plants where they are the crop
+AS_WEED = 0.3  # and of a crop's where they are volunteers
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +128,10 @@ def grow_library(scene: Scene) -> Library:
         stage = plan.growth if crop else plan.weed_growth
         stage = float(np.clip(stage + rng.uniform(-0.12, 0.12), 0, 1))
         grower = Grower(rng, stage, TEXTURES_PER_KIND, texture, gloss, stem)
-        if crop:
-            meshes.append(crops.BUILDERS[name](grower))
-        else:
-            meshes.append(_scaled(weeds.BUILDERS[name](grower), plan.weed_scale))
+        size = 1.0 if crop else plan.weed_scale
+        if crop != (name in crops.BUILDERS):
+            size *= AS_CROP if crop else AS_WEED
+        meshes.append(_scaled(BUILDERS[name](grower), size))
     levels = [_simplified(m, level) for level in range(len(DETAIL)) for m in meshes]
     count = np.array([len(m.vertices) for m in levels], np.int64)
     start = np.concatenate([[0], np.cumsum(count)[:-1]])

@@ -7,6 +7,7 @@ import numpy as np
 from cropseg_edge.simulator.scene import (
     CAMERAS,
     CONDITIONS,
+    PLANTS,
     SPECIES,
     WEEDS,
     Colour,
@@ -30,6 +31,7 @@ _HABIT: dict[str, tuple[float, float, float, Colour]] = {
     "cauliflower": (0.60, 0.45, 0.015, (145, 0.25, 0.66)),
     "carrot": (0.42, 0.12, 0.020, (100, 0.60, 0.52)),
 }
+_UNUSUAL = (0.42, 0.16, 0.015, (98.0, 0.52, 0.57))  # a weed as crop
 
 # Linear BGR albedos, from dark wet loam over red earth to light dry sand.
 _SOILS: tuple[Colour, ...] = (
@@ -105,9 +107,9 @@ def _soil(rng: np.random.Generator) -> Soil:
     )
 
 
-def _planting(rng: np.random.Generator, species: str) -> Planting:
-    row, spacing, wander, (hue, saturation, value) = _HABIT[species]
-    kinds = tuple(str(k) for k in rng.choice(WEEDS, int(rng.integers(2, 5)), replace=False))
+def _planting(rng: np.random.Generator, species: str, others: tuple[str, ...] = WEEDS) -> Planting:
+    row, spacing, wander, (hue, saturation, value) = _HABIT.get(species, _UNUSUAL)
+    kinds = tuple(str(k) for k in rng.choice(others, int(rng.integers(2, 5)), replace=False))
     growth = float(rng.uniform(0.2, 0.6)) * (0.7 if species == "cereal" else 1.0)
     weed_hsv = (
         float(rng.uniform(85, 110)),
@@ -145,7 +147,7 @@ def named_scene(species: str, condition: str, camera: str, seed: int) -> Scene:
 
 
 def _random_mount(rng: np.random.Generator, camera: str, species: str, growth: float) -> Mount:
-    size = 0.25 if species in ("cereal", "peanut", "carrot") else 0.45
+    size = 0.25 if species in ("cereal", "peanut", "carrot", *WEEDS) else 0.45
     height = float(rng.uniform(1.2, 4.0) * size + 0.55 * growth * size)
     fov = float(np.radians(rng.uniform(34, 60)))
     if camera == "nadir":
@@ -165,15 +167,22 @@ def _shifted(rng: np.random.Generator, hsv: Colour, hue: float) -> Colour:
 
 
 def training_scene(rng: np.random.Generator, seed: int) -> Scene:
-    """A scene with everything at random, far wider than any one field: for training."""
-    species = str(rng.choice(SPECIES))
+    """A scene with everything at random, far wider than any one field: for training.
+
+    In half of the scenes any plant may be the crop and any other a weed, so that rows, size and
+    spacing tell which, not looks: fields will have species that no training picture shows.
+    """
+    swapped = rng.random() < 0.5
+    species = str(rng.choice(PLANTS if swapped else SPECIES))
+    others = tuple(name for name in PLANTS if name != species) if swapped else WEEDS
     condition = str(rng.choice(CONDITIONS, p=(0.32, 0.14, 0.34, 0.12, 0.08)))
     camera = "nadir" if rng.random() < 0.7 else "oblique"
     light = _light(rng, condition)
-    base = _planting(rng, species)
+    base = _planting(rng, species, others)
     growth = float(rng.uniform(0.0, 1.0) ** 1.2)
     heavy = rng.random()
     density = (0, 25, 120, 500)[int(np.searchsorted((0.12, 0.5, 0.8), heavy))] * rng.uniform(0.4, 1)
+    density *= 0.4 if swapped else 1  # volunteers are large
     hue = 6 if species == "maize" else 10
     planting = replace(
         base,

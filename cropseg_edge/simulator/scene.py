@@ -9,6 +9,7 @@ from cropseg_edge.simulator import crops, weeds
 
 SPECIES = tuple(crops.BUILDERS)
 WEEDS = tuple(weeds.BUILDERS)
+PLANTS = SPECIES + WEEDS
 CONDITIONS = ("sun", "shade", "cloud", "dusk", "night")
 CAMERAS = ("oblique", "nadir")
 
@@ -126,7 +127,7 @@ class Planting:
         growth: of the crop, 0 emerged, 1 canopy nearly closed.
         crop_hsv, weed_hsv: mean colours of the upper leaves.
         weed_density: plants per square metre.
-        weed_kinds: names out of WEEDS.
+        weed_kinds: names out of PLANTS; a crop among them is a volunteer.
         weed_growth, weed_scale: stage and size factor of the weeds.
         patchiness: 0 even, 1 in patches.
     """
@@ -147,7 +148,10 @@ class Planting:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A field, its light and a camera; `seed` settles everything that is still open."""
+    """A field, its light and a camera; `seed` settles everything that is still open.
+
+    `species` is a name out of PLANTS: for training, what is a weed elsewhere may stand in rows.
+    """
 
     species: str
     condition: str

@@ -87,19 +87,74 @@ def test_constants_with_short_runs_are_written_out(shape, wide) -> None:
 
 
 def test_the_rule_keeps_ends_and_attention_in_floating_point(folded) -> None:
-    assert candidates(folded) == ["down", "lateral", "query"]
-    kept = {"stem", "classifier", "gate_conv", "low", "high", "guide_conv"}
+    assert candidates(folded) == ["stem", "down", "lateral", "query"]
+    kept = {"classifier", "gate_conv", "low", "high", "guide_conv"}
     assert set(kept_by_rule(folded)) == kept
 
 
-def test_a_convolution_of_the_pictures_averages_reads_the_picture(folded) -> None:
-    pooled = onnx.ModelProto()
-    pooled.CopyFrom(folded)
-    pool = helper.make_node("AveragePool", ["image"], ["half"], "pool", kernel_shape=[1, 1])
-    first = next(node for node in pooled.graph.node if node.name == "stem")
-    first.input[0] = "half"
-    pooled.graph.node.insert(0, pool)
-    assert "stem" in kept_by_rule(pooled)
+def patches(folded: onnx.ModelProto) -> onnx.ModelProto:
+    """The network with a patch embedding of the picture's averages for an output."""
+    model = onnx.ModelProto()
+    model.CopyFrom(folded)
+    weight = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "wp"))
+    two, four = (
+        {"kernel_shape": [2, 2], "strides": [2, 2]},
+        {"kernel_shape": [4, 4], "strides": [4, 4]},
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("AveragePool", ["image"], ["half"], "pool", **two),
+            helper.make_node("Conv", ["half", "wp"], ["patches"], "patch_embed", **four),
+        ]
+    )
+    shape = [1, 2, 48 // 8, 64 // 8]
+    model.graph.output.append(helper.make_tensor_value_info("patches", TensorProto.FLOAT, shape))
+    return model
+
+
+def test_the_patch_embedding_stays_in_floating_point(folded) -> None:
+    model = patches(folded)
+    del model.graph.output[-1]  # what writes an output stays anyway
+    assert "patch_embed" in kept_by_rule(model)
+
+
+def test_averages_are_taken_of_the_picture_not_of_its_eight_bits(folded, ranges, pictures) -> None:
+    model = patches(folded)
+    quantized = quantize_for_cpu(model, ranges, candidates(folded))
+    expected, got = (
+        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            ["patches"], {"image": pictures[0]}
+        )[0]
+        for m in (model, quantized)
+    )
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_a_transposed_convolution_becomes_a_plain_one() -> None:
+    rng = np.random.default_rng(0)
+    values = {
+        "w": rng.normal(size=(5, 7, 2, 2)).astype(np.float32),
+        "b": rng.normal(size=7).astype(np.float32),
+    }
+    graph = helper.make_graph(
+        [helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], "up", strides=[2, 2])],
+        "up",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 5, 3, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 7, 6, 8])],
+        [numpy_helper.from_array(v, k) for k, v in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    raw = model.SerializeToString()
+    assert types(simplify(raw, widen=False)) == ["ConvTranspose"]
+    plain = simplify(raw)
+    assert types(plain) == ["Conv", "DepthToSpace"]
+    feed = {"x": rng.normal(size=(1, 5, 3, 4)).astype(np.float32)}
+    expected, got = (
+        onnxruntime.InferenceSession(g, providers=["CPUExecutionProvider"]).run(None, feed)[0]
+        for g in (raw, plain.SerializeToString())
+    )
+    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_equal_constants_become_one() -> None:
@@ -155,7 +210,7 @@ def test_the_cpu_graph_runs_on_integers_and_stays_near(folded, ranges, pictures,
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     fused = types(onnx.load(tmp_path / "fused.onnx"))
-    assert fused.count("QLinearConv") == 2
+    assert fused.count("QLinearConv") == 3
     assert fused.count("QGemm") == 1
 
 
@@ -164,9 +219,9 @@ def test_the_tensorrt_graph_is_symmetric_and_stays_near(folded, ranges, pictures
     onnx.checker.check_model(model)
     assert lint(model) == []
     assert relative_error(run(model, pictures[0], False), run(folded, pictures[0])) < 0.08
-    assert types(model).count("QuantizeLinear") == 3
+    assert types(model).count("QuantizeLinear") == 4
     integers = [t for t in model.graph.initializer if t.name.endswith("/int8")]
-    assert len(integers) == 3
+    assert len(integers) == 4
     assert all(np.abs(numpy_helper.to_array(t)).max() == 127 for t in integers)
 
 

@@ -55,7 +55,7 @@ def graphs(pictures) -> dict[str, onnx.ModelProto]:
     return {"fp16": to_fp16(folded), "int8": to_fp16(quantized)}
 
 
-@pytest.mark.parametrize(("precision", "quantized"), [("fp16", 0), ("int8", 3)])
+@pytest.mark.parametrize(("precision", "quantized"), [("fp16", 0), ("int8", 4)])
 def test_the_parser_finds_the_types_that_were_meant(
     graphs, tmp_path: Path, precision: str, quantized: int
 ) -> None:

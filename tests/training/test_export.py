@@ -74,7 +74,7 @@ def test_the_graph_for_tensorrt_has_no_gridsample(bundle):
         engine: {node.op_type for node in onnx.load_from_string(bundle.graph(engine)).graph.node}
         for engine in ("onnxruntime", "tensorrt")
     }
-    assert "GridSample" in operators["onnxruntime"]
+    assert {"DeformableAttention1", "DeformableAttention3"} <= operators["onnxruntime"]
     assert "GridSample" not in operators["tensorrt"]
     assert "LayerNormalization" in operators["tensorrt"]  # decomposed, it overflows in FP16
 

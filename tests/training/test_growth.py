@@ -35,8 +35,8 @@ def trained(size):
 
 @pytest.mark.parametrize(
     "change",
-    [{"fine": 2}, {"width": 128, "heads": 4}, {"decoder_width": 64},
-     {"width": 128, "heads": 4, "decoder_width": 64, "fine": 2}],
+    [{"fine": 2}, {"width": 128, "heads": 4}, {"decoder_width": 64}, {"stem": 56},
+     {"width": 128, "heads": 4, "decoder_width": 64, "fine": 2, "stem": 56}],
 )  # fmt: skip
 def test_a_grown_network_computes_the_same(change):
     small, size = trained(SMALL), replace(SMALL, **change)
@@ -64,7 +64,7 @@ def test_copies_do_not_stay_alike():
     assert not torch.equal(weight[:, :64], weight[:, 64:])
 
 
-@pytest.mark.parametrize("change", [{"width": 96, "heads": 3}, {"depth": 8}, {"stem": 48}])
+@pytest.mark.parametrize("change", [{"width": 96, "heads": 3}, {"depth": 8}, {"stem": 24}])
 def test_what_cannot_grow_is_refused_by_name(change):
     with pytest.raises(ConfigError, match="|".join(change)):
         grow(trained(SMALL).state_dict(), SMALL, replace(SMALL, **change))

@@ -3,10 +3,12 @@
 Chen, Goodfellow, Shlens: "Net2Net", ICLR 2016: channels are repeated, and what reads them shares
 its weights among the copies; unequal shares let the copies part while training. A network whose
 stem reads finer pictures starts by averaging squares of their pixels, one with sub-pixels by giving
-all of a pixel the same. Only windows of attention change what is computed, until it is trained.
+all of a pixel the same. New channels of the stem, which are there to see what the old ones do not,
+begin with fresh weights and unread. Only windows of attention change what is computed, until it is
+trained.
 """
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch import Tensor
 from cropseg_edge.errors import ConfigError
 from training.models.registry import ModelSize, build
 
-GROWING = {"width", "heads", "decoder_width", "fine", "subpixel"}
+GROWING = {"width", "heads", "decoder_width", "fine", "subpixel", "stem"}
 FREE = {"name", "drop_path", "window", "global_blocks"}
 INPUTS = {"backbone.up.weight": 0}  # dimension that reads channels; otherwise 1
 NO_INPUTS = ("level_embed", "pos_embed", "prefix")
@@ -31,6 +33,9 @@ def grow(weights: dict[str, Tensor], old: ModelSize, new: ModelSize) -> dict[str
             stem.
     """
     _check(old, new)
+    if new.stem > old.stem:
+        old = replace(old, stem=new.stem)
+        weights = _wider_stem(weights, old)
     with torch.device("meta"):
         targets = build(new).state_dict()
     generator = torch.Generator().manual_seed(0)
@@ -56,6 +61,22 @@ def grow(weights: dict[str, Tensor], old: ModelSize, new: ModelSize) -> dict[str
     return grown
 
 
+def _wider_stem(weights: dict[str, Tensor], size: ModelSize) -> dict[str, Tensor]:
+    """`weights` among a fresh network's of `size`, which differs in the stem; none of its new
+    channels is read yet by an old one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        wider = build(size).state_dict()
+    for name, weight in weights.items():
+        if weight.dim() < 2:
+            wider[name][tuple(slice(n) for n in weight.shape)] = weight
+        else:
+            old, read = weight.shape[:2]
+            wider[name][:old, read:] = 0
+            wider[name][:old, :read] = weight
+    return wider
+
+
 def _check(old: ModelSize, new: ModelSize) -> None:
     differs = [
         field.name
@@ -66,6 +87,7 @@ def _check(old: ModelSize, new: ModelSize) -> None:
         new.width % old.width == 0
         and new.width * old.heads == old.width * new.heads
         and new.decoder_width >= old.decoder_width
+        and new.stem >= old.stem
         and new.fine % old.fine == 0
         and (old.subpixel == 1 or new.subpixel == old.subpixel)
     )
@@ -73,7 +95,7 @@ def _check(old: ModelSize, new: ModelSize) -> None:
         raise ConfigError(
             f"the checkpoint is of size {old.name} with another {', '.join(differs)} than "
             f"{new.name} has here; a network can grow by whole multiples of width, heads and fine, "
-            "and by decoder_width"
+            "and by decoder_width and stem"
         )
 
 

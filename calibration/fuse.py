@@ -1,0 +1,121 @@
+"""Deformable attention as one node: `cropseg::DeformableAttentionL` for L levels.
+
+Its body stays in the graph as an ONNX function of standard operators, so that any runtime can run
+it. ONNX Runtime with the compiled operator (`cropseg_edge/engines/deformable_attention.cpp`) takes
+that instead.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import FunctionProto, ModelProto, NodeProto, helper, numpy_helper, shape_inference
+
+from calibration.simplify import constants, drop_unused, readers_of, shapes, sort_nodes
+
+DOMAIN = "cropseg"
+INPUTS = ("value", "offsets", "logits", "reference", "shapes")
+OUTPUT = "attended"
+SOURCES = ("Gemm", "DequantizeLinear")  # what makes values, offsets and logits
+
+
+def fuse_attention(model: ModelProto) -> ModelProto:
+    """The model, of batch 1 and static shapes, with attentions that sample by GridSample fused.
+
+    A node takes what three linear layers made, each [tokens, channels], and gives [queries,
+    channels] to the output's layer.
+    """
+    model = shape_inference.infer_shapes(model)
+    graph = model.graph
+    made = {name: node for node in graph.node for name in node.output}
+    readers, known, values = readers_of(model), shapes(model), constants(model)
+    bodies: dict[str, FunctionProto] = {}
+    tables: dict[str, NDArray[np.generic]] = {}
+    for total in [node for node in graph.node if node.op_type == "ReduceSum"]:
+        after = [total]
+        for _ in ("Reshape", "Transpose", "Reshape"):
+            after += readers[after[-1].output[0]]
+        inner, out = _up_to_sources(after, made), after[-1].output[0]
+        samples = [node for node in inner if node.op_type == "GridSample"]
+        softmax = next(node for node in inner if node.op_type == "Softmax")
+        moved = next(node for node in inner if node.op_type == "Add")
+        grid = next(values[name] for name in moved.input if name in values)  # [1, Q, heads, P, 2]
+        levels = np.array([known[node.input[0]][2:] for node in samples], np.int64)
+        name = f"DeformableAttention{len(levels)}"
+        tables[f"{name}/reference"] = np.ascontiguousarray(grid[0, :, 0, 0])
+        tables[f"{name}/shapes"] = levels
+        sources = [
+            _source(tensor, made, values)
+            for tensor in (samples[0].input[0], samples[0].input[1], softmax.input[0])
+        ]
+        inputs = [*sources, f"{name}/reference", f"{name}/shapes"]
+        ends = {**dict(zip(inputs, INPUTS, strict=True)), out: OUTPUT}
+        body = _function(name, inner, ends, values)
+        if bodies.setdefault(name, body) != body:
+            raise ValueError(f"{total.name} has another body than the first {name}")
+        for node in inner:
+            graph.node.remove(node)
+        heads = known[softmax.input[0]][2]
+        label = total.name.rpartition("/")[0]
+        graph.node.append(
+            helper.make_node(name, inputs, [out], name=label, domain=DOMAIN, heads=heads)
+        )
+    graph.initializer.extend(numpy_helper.from_array(a, name) for name, a in tables.items())
+    if bodies:
+        model.functions.extend(bodies.values())
+        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    sort_nodes(model)
+    drop_unused(model)
+    return model
+
+
+def _up_to_sources(nodes: list[NodeProto], made: Mapping[str, NodeProto]) -> list[NodeProto]:
+    """`nodes` and all before them down to, without, the linear layers; inputs' makers first."""
+    found: dict[str, NodeProto] = {}
+
+    def visit(node: NodeProto) -> None:
+        for name in node.input:
+            before = made.get(name)
+            if before is not None and before.op_type not in SOURCES:
+                visit(before)
+        found.setdefault(node.output[0], node)
+
+    for node in nodes:
+        visit(node)
+    return list(found.values())
+
+
+def _source(
+    tensor: str, made: Mapping[str, NodeProto], values: Mapping[str, NDArray[np.generic]]
+) -> str:
+    """The linear layer's output that `tensor` is made of, beside constants."""
+    while made[tensor].op_type not in SOURCES:
+        tensor = next(name for name in made[tensor].input if name not in values)
+    return tensor
+
+
+def _function(
+    name: str,
+    nodes: list[NodeProto],
+    ends: Mapping[str, str],
+    values: Mapping[str, NDArray[np.generic]],
+) -> FunctionProto:
+    """The nodes as a function with constants inside; `ends` names what goes in and comes out."""
+    names = dict(ends)
+    body: list[NodeProto] = []
+    for node in nodes:
+        for tensor in node.input:
+            if tensor in values and tensor not in names:
+                names[tensor] = f"constant{len(names)}"
+                constant = numpy_helper.from_array(values[tensor], names[tensor])
+                body.append(helper.make_node("Constant", [], [names[tensor]], value=constant))
+        for tensor in node.output:
+            names.setdefault(tensor, f"tensor{len(names)}")
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copy.name, copy.doc_string = names[node.output[0]], ""
+        copy.input[:] = [names[tensor] for tensor in node.input]
+        copy.output[:] = [names[tensor] for tensor in node.output]
+        body.append(copy)
+    opset = [helper.make_opsetid("", 18)]
+    return helper.make_function(DOMAIN, name, INPUTS, [OUTPUT], body, opset, ["heads"])

@@ -1,0 +1,277 @@
+// Deformable attention as one operator of ONNX Runtime on the CPU.
+//
+// Zhu et al.: "Deformable DETR", ICLR 2021: a query's output is the sum, over a few points of each
+// level, of softmax(logits) times the value sampled there bilinearly, zeros outside. A graph says it
+// with GridSample over channels first, which costs four transposes and a scalar loop; tokens keep
+// a head's channels side by side, so a corner here is one vector.
+
+#include "../fade/approximate.h"
+#include "../fade/processors.h"
+#include "onnxruntime_abi.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int QUERIES = 64;  // of one part
+
+struct Work {
+    const float* value;      // [S, heads * depth]
+    const float* offsets;    // [Q, heads, levels, points, 2], in units where a level is 2 wide
+    const float* logits;     // [Q, heads, levels, points]
+    const float* reference;  // [Q, 2], (x, y) in [-1, 1]
+    const int64_t* shapes;   // [levels, 2], height and width
+    float* out;              // [Q, heads * depth]
+    int queries, heads, depth, levels, points;
+};
+
+// Where and with what weight the taps of one query read: four corners each. Arrays of all heads' taps.
+struct Taps {
+    std::vector<float> numbers;
+    std::vector<int32_t> rows;
+    int count;  // heads * levels * points
+    float *width, *height, *start, *attention, *weight;  // weight [4, count]
+    float *x, *left, *right, *y, *above, *below;  // cells and the shares of what lies beside a place
+    int32_t* row;  // [4, count], in floats from the first value of the tap's head
+
+    explicit Taps(const Work& w) : count(w.heads * w.levels * w.points) {
+        numbers.resize(14 * count), rows.resize(4 * count);
+        width = numbers.data(), height = width + count, start = height + count;
+        x = start + count, left = x + count, right = left + count;
+        y = right + count, above = y + count, below = above + count;
+        attention = below + count, weight = attention + count, row = rows.data();
+        for (int i = 0; i < count; ++i) {
+            const int level = i / w.points % w.levels;
+            int64_t first = 0;
+            for (int k = 0; k < level; ++k) first += w.shapes[2 * k] * w.shapes[2 * k + 1];
+            height[i] = (float)w.shapes[2 * level], width[i] = (float)w.shapes[2 * level + 1];
+            start[i] = (float)first;
+        }
+    }
+};
+
+// Softmax over each head's taps.
+INLINE void weigh_taps(const float* __restrict logits, int heads, int taps, float* __restrict weight) {
+    for (int head = 0; head < heads; ++head) {
+        const float* own = logits + head * taps;
+        float highest = own[0];
+        for (int i = 1; i < taps; ++i) highest = own[i] > highest ? own[i] : highest;
+        for (int i = 0; i < taps; ++i) weight[head * taps + i] = own[i] - highest;
+    }
+    for (int i = 0; i < heads * taps; ++i) weight[i] = exp_negative(weight[i]);
+    for (int head = 0; head < heads; ++head) {
+        float* own = weight + head * taps;
+        float sum = 0;
+        for (int i = 0; i < taps; ++i) sum += own[i];
+        for (int i = 0; i < taps; ++i) own[i] *= 1 / sum;
+    }
+}
+
+INLINE float within(float x, float low, float high) {
+    x = x > low ? x : low;  // NaN becomes low: no tap reads outside, its weight stays NaN
+    return x < high ? x : high;
+}
+
+// The cell before each place on one axis, its share of the weight and the next one's; none outside.
+INLINE void between(const float* __restrict offsets, float reference, const float* __restrict side,
+                    int count, float* __restrict cell, float* __restrict own, float* __restrict next) {
+    for (int i = 0; i < count; ++i) {
+        const float place = ((reference + 1 + offsets[2 * i]) * side[i] - 1) * 0.5f;
+        const float at = (float)((int32_t)(within(place, -2, side[i] + 1) + 2) - 2);
+        const float part = place - at;
+        const float here = at < 0 ? 0.0f : 1.0f, there = at < -1 ? 0.0f : 1.0f;
+        cell[i] = at;
+        own[i] = (1 - part) * (at > side[i] - 1 ? 0.0f : here);
+        next[i] = part * (at > side[i] - 2 ? 0.0f : there);
+    }
+}
+
+INLINE void corner(const Taps& t, int right, int below, const float* __restrict share_x,
+                   const float* __restrict share_y, int stride, float* __restrict weight,
+                   int32_t* __restrict row) {
+    for (int i = 0; i < t.count; ++i) {
+        const float x = within(t.x[i] + right, 0, t.width[i] - 1);
+        const float y = within(t.y[i] + below, 0, t.height[i] - 1);
+        weight[i] = t.attention[i] * share_x[i] * share_y[i];
+        row[i] = (int32_t)(t.start[i] + y * t.width[i] + x) * stride;
+    }
+}
+
+INLINE void place_taps(const float* offsets, const float* reference, int stride, const Taps& t) {
+    between(offsets, reference[0], t.width, t.count, t.x, t.left, t.right);
+    between(offsets + 1, reference[1], t.height, t.count, t.y, t.above, t.below);
+    const int n = t.count;
+    corner(t, 0, 0, t.left, t.above, stride, t.weight, t.row);
+    corner(t, 1, 0, t.right, t.above, stride, t.weight + n, t.row + n);
+    corner(t, 0, 1, t.left, t.below, stride, t.weight + 2 * n, t.row + 2 * n);
+    corner(t, 1, 1, t.right, t.below, stride, t.weight + 3 * n, t.row + 3 * n);
+}
+
+template <int DEPTH>
+INLINE void sum_taps(const Work& w, const Taps& t, float* __restrict out) {
+    typedef float Vector __attribute__((vector_size(DEPTH * sizeof(float))));
+    const int taps = w.levels * w.points;
+    for (int head = 0; head < w.heads; ++head) {
+        const float* value = w.value + head * DEPTH;
+        Vector sums[4] = {};  // one a corner: additions that do not wait for each other
+        for (int i = head * taps; i < (head + 1) * taps; ++i)
+            for (int corner = 0; corner < 4; ++corner) {
+                Vector read;
+                std::memcpy(&read, value + t.row[corner * t.count + i], sizeof read);
+                sums[corner] += t.weight[corner * t.count + i] * read;
+            }
+        const Vector sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        std::memcpy(out + head * DEPTH, &sum, sizeof sum);
+    }
+}
+
+INLINE void sum_taps_of_any_depth(const Work& w, const Taps& t, float* __restrict out) {
+    std::fill(out, out + w.heads * w.depth, 0.0f);
+    for (int i = 0; i < t.count; ++i) {
+        const int head = i / (w.levels * w.points) * w.depth;
+        for (int at = i; at < 4 * t.count; at += t.count)
+            for (int k = 0; k < w.depth; ++k)
+                out[head + k] += t.weight[at] * w.value[t.row[at] + head + k];
+    }
+}
+
+INLINE void attend_loops(const Work& w, int first, int last) {
+    const int stride = w.heads * w.depth;
+    const Taps taps(w);
+    for (ptrdiff_t q = first; q < last; ++q) {
+        weigh_taps(w.logits + q * taps.count, w.heads, w.levels * w.points, taps.attention);
+        place_taps(w.offsets + q * taps.count * 2, w.reference + 2 * q, stride, taps);
+        float* out = w.out + q * stride;
+        if (w.depth == 8) sum_taps<8>(w, taps, out);
+        else if (w.depth == 16) sum_taps<16>(w, taps, out);
+        else if (w.depth == 32) sum_taps<32>(w, taps, out);
+        else sum_taps_of_any_depth(w, taps, out);
+    }
+}
+
+PER_PROCESSOR(attend, attend_loops, (const Work& w, int first, int last), (w, first, last))
+
+void attend_part(void* work, size_t part) {
+    const Work& w = *static_cast<const Work*>(work);
+    const int first = (int)part * QUERIES;
+    attend(w, first, std::min(first + QUERIES, w.queries));
+}
+
+struct Kernel {
+    ort::Api* api;
+    int64_t heads;
+};
+
+struct Matrix {
+    int64_t sides[2] = {-1, -1};
+    void* data = nullptr;
+};
+
+Matrix input(ort::Api* api, ort::Context* context, size_t at) {
+    Matrix matrix;
+    const ort::Value* value = nullptr;
+    ort::Shape* shape = nullptr;
+    size_t count = 0;
+    ort::call<ort::INPUT>(api, (const ort::Context*)context, at, &value);
+    ort::call<ort::TENSOR_SHAPE>(api, value, &shape);
+    ort::call<ort::DIMENSIONS_COUNT>(api, (const ort::Shape*)shape, &count);
+    if (count == 2) ort::call<ort::DIMENSIONS>(api, (const ort::Shape*)shape, matrix.sides, count);
+    ort::release<ort::RELEASE_SHAPE>(api, shape);
+    ort::call<ort::TENSOR_DATA>(api, (ort::Value*)value, &matrix.data);
+    return matrix;
+}
+
+bool fits(const Matrix& value, const Matrix& offsets, const Matrix& logits, const Matrix& reference,
+          const Matrix& shapes, int64_t heads) {
+    const int64_t queries = logits.sides[0], levels = shapes.sides[0];
+    if (heads < 1 || levels < 1 || shapes.sides[1] != 2 || queries < 0) return false;
+    int64_t cells = 0;
+    for (int64_t i = 0; i < levels; ++i) {
+        const int64_t* side = (const int64_t*)shapes.data + 2 * i;
+        if (side[0] < 1 || side[1] < 1 || side[0] > 1 << 12 || side[1] > 1 << 12) return false;
+        cells += side[0] * side[1];
+    }
+    return value.sides[0] == cells && value.sides[1] > 0 && value.sides[1] % heads == 0 &&
+           cells * value.sides[1] < 1 << 30 && logits.sides[1] > 0 &&
+           logits.sides[1] % (heads * levels) == 0 && offsets.sides[0] == queries &&
+           offsets.sides[1] == 2 * logits.sides[1] && reference.sides[0] == queries &&
+           reference.sides[1] == 2;
+}
+
+void compute(void* state, ort::Context* context) {
+    const Kernel& kernel = *static_cast<const Kernel*>(state);
+    Matrix in[5];
+    for (size_t at = 0; at < 5; ++at) in[at] = input(kernel.api, context, at);
+    const Matrix &value = in[0], &logits = in[2], &shapes = in[4];
+    const int64_t sides[] = {std::max<int64_t>(logits.sides[0], 0), std::max<int64_t>(value.sides[1], 0)};
+    ort::Value* made = nullptr;
+    float* out = nullptr;
+    ort::call<ort::OUTPUT>(kernel.api, context, (size_t)0, sides, (size_t)2, &made);
+    if (!made) return;  // ONNX Runtime says that an output is missing
+    ort::call<ort::TENSOR_DATA>(kernel.api, made, (void**)&out);
+    if (!fits(in[0], in[1], in[2], in[3], in[4], kernel.heads)) {
+        std::fill(out, out + sides[0] * sides[1], __builtin_nanf(""));  // a mask of it is INVALID
+        return;
+    }
+    const int heads = (int)kernel.heads, levels = (int)shapes.sides[0];
+    Work work{(const float*)value.data, (const float*)in[1].data, (const float*)logits.data,
+              (const float*)in[3].data, (const int64_t*)shapes.data, out, (int)logits.sides[0], heads,
+              (int)value.sides[1] / heads, levels, (int)logits.sides[1] / heads / levels};
+    const size_t parts = ((size_t)work.queries + QUERIES - 1) / QUERIES;
+    ort::call<ort::PARALLEL_FOR>(kernel.api, (const ort::Context*)context, attend_part, parts, (size_t)0,
+                                 (void*)&work);
+}
+
+void* create(const ort::Operator*, ort::Api* api, const ort::Info* info) {
+    Kernel* kernel = new Kernel{api, 1};
+    ort::Status* status = ort::call<ort::ATTRIBUTE_INT64>(api, info, "heads", &kernel->heads);
+    if (status) ort::release<ort::RELEASE_STATUS>(api, status);
+    return kernel;
+}
+
+constexpr int MOST_LEVELS = 4;
+struct Named {
+    ort::Operator base;  // first: ONNX Runtime passes this address
+    char name[24];
+};
+
+Named named(int levels) {
+    Named made = {
+        {
+            10,
+            create,
+            [](const ort::Operator* op) { return (const char*)reinterpret_cast<const Named*>(op)->name; },
+            [](const ort::Operator*) -> const char* { return nullptr; },
+            [](const ort::Operator*, size_t at) { return at == 4 ? ort::INT64 : ort::FLOAT; },
+            [](const ort::Operator*) { return (size_t)5; },
+            [](const ort::Operator*, size_t) { return ort::FLOAT; },
+            [](const ort::Operator*) { return (size_t)1; },
+            compute,
+            [](void* kernel) { delete static_cast<Kernel*>(kernel); },
+            [](const ort::Operator*, size_t) { return ort::REQUIRED; },
+            [](const ort::Operator*, size_t) { return ort::REQUIRED; },
+        },
+        "DeformableAttention",
+    };
+    made.name[19] = (char)('0' + levels);
+    return made;
+}
+
+// One of each number of levels: their bodies differ, and a graph knows them by name.
+const Named OPERATORS[MOST_LEVELS] = {named(1), named(2), named(3), named(4)};
+
+}  // namespace
+
+// What `SessionOptions.register_custom_ops_library` calls.
+extern "C" ort::Status* RegisterCustomOps(ort::Options* options, const ort::ApiBase* base) {
+    ort::Api* api = base->get_api(ort::VERSION);
+    if (!api) return nullptr;  // older than 1.17: the graph's own nodes do the work
+    ort::Domain* domain = nullptr;
+    ort::Status* status = ort::call<ort::CREATE_DOMAIN>(api, "cropseg", &domain);
+    for (const Named& op : OPERATORS)
+        if (!status) status = ort::call<ort::ADD_TO_DOMAIN>(api, domain, &op.base);
+    if (!status) status = ort::call<ort::ADD_DOMAIN>(api, options, domain);
+    return status;
+}

@@ -1,0 +1,149 @@
+"""Deformable attention as one node computes what its standard operators compute."""
+
+import io
+import warnings
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from calibration.fuse import fuse_attention
+from calibration.simplify import simplify
+from cropseg_edge.engines.onnxruntime import add_operators
+from cropseg_edge.fade.compiled import library
+from training.models.deformable_attention import DeformableAttention, reference_points
+
+needs_library = pytest.mark.skipif(library() is None, reason="the compiled library is not built")
+
+
+class Attention(torch.nn.Module):
+    """One attention with its queries' grid, as the network holds it."""
+
+    def __init__(self, width, queries, levels, heads, points, value_ratio):
+        super().__init__()
+        torch.manual_seed(0)
+        self.attn = DeformableAttention(width, len(levels), heads, points, value_ratio)
+        self.levels = levels
+        self.reference = reference_points(queries, torch.device("cpu"), torch.float32)
+        with torch.no_grad():
+            for layer in (self.attn.offsets, self.attn.weights):
+                layer.weight.normal_(0, 0.3)  # far enough for some to read outside
+
+    def forward(self, query, value):
+        return self.attn(query, self.reference, value, self.levels)
+
+
+def exported(module, query, value):
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(), (query, value), buffer, input_names=["query", "value"],
+            output_names=["out"], opset_version=18, dynamo=False,
+        )  # fmt: skip
+    return simplify(buffer.getvalue())
+
+
+def session(model, compiled):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    assert not compiled or add_operators(options)
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+CASES = [
+    # width, queries' grids, levels, heads, points, value_ratio: depth 8, 16, 32, and others
+    (64, [(12, 16), (6, 8), (3, 4)], [(6, 8)], 4, 4, 0.5),
+    (64, [(6, 8)], [(12, 16), (6, 8), (3, 4)], 4, 4, 1.0),
+    (64, [(5, 7)], [(1, 9), (7, 1)], 2, 3, 1.0),
+    (24, [(9, 11)], [(3, 5)], 2, 1, 0.5),
+    (36, [(3, 3)], [(8, 8), (4, 4), (2, 2), (1, 1)], 3, 2, 1.0),
+]
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_library)])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_one_node_gives_what_pytorch_gives(case, compiled):
+    module = Attention(*case)
+    width, queries, levels = case[:3]
+    query = torch.randn(1, sum(h * w for h, w in queries), width)
+    value = torch.randn(1, sum(h * w for h, w in levels), width)
+    fused = fuse_attention(exported(module, query, value))
+    assert [n.op_type for n in fused.graph.node if n.domain] == [
+        f"DeformableAttention{len(levels)}"
+    ]
+    onnx.checker.check_model(fused)
+    (out,) = session(fused, compiled).run(None, {"query": query.numpy(), "value": value.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(out, module(query, value).numpy(), atol=2e-5, rtol=1e-5)
+
+
+def test_folding_again_gives_the_standard_operators_back():
+    module = Attention(*CASES[0])
+    graph = exported(module, torch.randn(1, 252, 64), torch.randn(1, 48, 64))
+    again = simplify(fuse_attention(graph).SerializeToString())
+    assert {n.op_type for n in again.graph.node} == {n.op_type for n in graph.graph.node}
+    assert not again.functions
+    assert sum(n.domain == "cropseg" for n in fuse_attention(again).graph.node) == 1
+
+
+def lone_node(sides, heads=2):
+    """A graph of one node without a body, its inputs of these sides."""
+    types = [TensorProto.FLOAT] * 4 + [TensorProto.INT64]
+    names = ["value", "offsets", "logits", "reference", "shapes"]
+    node = helper.make_node("DeformableAttention1", names, ["out"], domain="cropseg", heads=heads)
+    graph = helper.make_graph(
+        [node],
+        "lone",
+        [helper.make_tensor_value_info(*x) for x in zip(names, types, sides, strict=True)],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("cropseg", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def inputs(value=(12, 16), offsets=(5, 16), logits=(5, 8), reference=(5, 2), shapes=((3, 4),)):
+    generator = np.random.default_rng(0)
+    made = {
+        "value": value, "offsets": offsets, "logits": logits, "reference": reference,
+    }  # fmt: skip
+    feed = {name: generator.normal(0, 0.3, side).astype(np.float32) for name, side in made.items()}
+    return feed | {"shapes": np.array(shapes, np.int64)}
+
+
+def run_lone(feed):
+    return session(lone_node([list(a.shape) for a in feed.values()]), True).run(None, feed)[0]
+
+
+@needs_library
+def test_a_fitting_node_gives_numbers():
+    assert np.isfinite(run_lone(inputs())).all()
+
+
+@needs_library
+@pytest.mark.parametrize(
+    "wrong",
+    [{"shapes": ((3, 5),)}, {"shapes": ((0, 4),)}, {"shapes": ((-3, -4),)}, {"offsets": (5, 8)},
+     {"reference": (4, 2)}, {"logits": (5, 7)}, {"value": (12, 17)}],
+    ids=str,
+)  # fmt: skip
+def test_a_node_whose_inputs_do_not_fit_gives_nan(wrong):
+    assert np.isnan(run_lone(inputs(**wrong))).all()
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [("offsets", np.nan), ("offsets", np.inf), ("logits", np.nan), ("logits", np.inf),
+     ("value", np.nan), ("value", -np.inf), ("reference", np.nan)],
+)  # fmt: skip
+def test_a_non_finite_input_does_not_become_a_number(name, bad):
+    feed = inputs()
+    feed[name][2] = bad  # of one query, or one cell
+    out = run_lone(feed)
+    assert not np.isfinite(out[2]).all() if name != "value" else not np.isfinite(out).all()
