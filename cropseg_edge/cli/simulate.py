@@ -20,10 +20,18 @@ from click.core import ParameterSource
 @click.option("--rate-hz", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True)
 @click.option("--speed", type=float, default=0.5, show_default=True, help="Metres per second.")
 @click.option("--random", "scattered", is_flag=True, help="Every frame another random scene.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that draw, with --random.",
+)
 @click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Contact sheet.")
 def simulate(
     out: Path | None, frames: int, species: str, condition: str, camera: str, seed: int,
-    width: int, height: int, rate_hz: float, speed: float, scattered: bool, sheet: Path | None,
+    width: int, height: int, rate_hz: float, speed: float, scattered: bool, workers: int,
+    sheet: Path | None,
 ) -> None:  # fmt: skip
     """Draw a crop field with ground truth.
 
@@ -34,6 +42,7 @@ def simulate(
     \b
     Examples:
       cropseg simulate --out out/beets --frames 50 --species beet --condition dusk
+      cropseg simulate --random --frames 1000 --workers 4 --out runs/simulated
       cropseg simulate --sheet fields.jpg
     """
     from cropseg_edge.errors import ConfigError
@@ -54,13 +63,15 @@ def simulate(
         click.echo(f"contact sheet: {sheet}")
     if out is None:
         return
+    if workers > 1 and not scattered:
+        raise ConfigError("--workers goes with --random: a drive is drawn frame by frame")
     if scattered:
         context = click.get_current_context()
         for name in ("species", "condition", "camera", "rate_hz", "speed"):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 option = name.replace("_", "-")
                 raise ConfigError(f"--random draws every scene itself: leave out --{option}")
-        written = write_training_root(out, frames, seed, width, height)
+        written = write_training_root(out, frames, seed, width, height, workers)
     else:
         simulator = FieldSimulator(species, condition, camera, seed, width, height, rate_hz, speed)
         written = write_drive(out, simulator, frames)

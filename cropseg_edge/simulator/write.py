@@ -1,7 +1,9 @@
 """Simulated frames as files: images, masks, depth and poses of a drive, or a training root."""
 
 import csv
+import functools
 import io
+import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,12 +71,12 @@ def write_drive(out: Path, simulator: FieldSimulator, frames: int) -> Iterator[i
 
 
 def write_training_root(
-    out: Path, frames: int, seed: int, width: int = 640, height: int = 480
+    out: Path, frames: int, seed: int, width: int = 640, height: int = 480, workers: int = 1
 ) -> Iterator[int]:
     """Writes `frames` frames of random scenes as a training root: `simulator/images` and so on,
     `splits.csv` (which also gives each frame's species and condition) and `datasets.yaml`. Frames
-    that are there already are kept, so a run can be cut off and taken up again. Yields the number
-    of each frame written or kept.
+    that are there already are kept, so a run can be cut off and taken up again; they are the same
+    whatever the number of `workers` (processes). Yields the number of each frame written or kept.
 
     Raises:
         ConfigError: `out` is a root of other pictures, whose tables would be lost.
@@ -82,18 +84,37 @@ def write_training_root(
     tables = out / "datasets.yaml"
     if tables.exists() and tables.read_bytes() != _DATASETS_YAML.encode():
         raise ConfigError(f"{tables} is not the simulator's; choose another --out")
-    folder = out / DATASET
     table = ["dataset,stem,split,species,condition"]
     for index in range(frames):
-        stem = f"{seed:04d}_{index:06d}"
-        number = seed * 1_000_003 + index
-        scene = sample_scene(number)
-        table.append(f"{DATASET},{stem},train,{scene.species},{scene.condition}")
-        if not (folder / "images" / f"{stem}.jpg").exists():
-            write_frame(folder, stem, sample_frame(number, width, height))
-        yield index
+        scene = sample_scene(_number(seed, index))
+        table.append(f"{DATASET},{_stem(seed, index)},train,{scene.species},{scene.condition}")
+    write = functools.partial(_write_sample, out / DATASET, seed, width, height)
+    if workers > 1:
+        with multiprocessing.get_context("spawn").Pool(workers, _one_thread) as pool:
+            yield from pool.imap(write, range(frames))
+    else:
+        yield from map(write, range(frames))
     _replace(out / "datasets.yaml", _DATASETS_YAML.encode())
     _replace(out / "splits.csv", ("\n".join(table) + "\n").encode())
+
+
+def _number(seed: int, index: int) -> int:
+    return seed * 1_000_003 + index
+
+
+def _stem(seed: int, index: int) -> str:
+    return f"{seed:04d}_{index:06d}"
+
+
+def _write_sample(folder: Path, seed: int, width: int, height: int, index: int) -> int:
+    stem = _stem(seed, index)
+    if not (folder / "images" / f"{stem}.jpg").exists():
+        write_frame(folder, stem, sample_frame(_number(seed, index), width, height))
+    return index
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
 
 
 def check_image_name(path: Path) -> None:

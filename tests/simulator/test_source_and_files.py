@@ -87,6 +87,16 @@ def test_a_training_root_is_taken_up_where_it_stopped(tmp_path: Path) -> None:
     assert labels == {0: ["background"], 1: ["crop"], 2: ["weed"]}
 
 
+def test_workers_draw_the_same_frames(tmp_path: Path) -> None:
+    size = {"seed": 1, "width": 64, "height": 48}
+    numbers = list(write_training_root(tmp_path / "two", 3, **size, workers=2))
+    assert numbers == [0, 1, 2] == list(write_training_root(tmp_path / "one", 3, **size))
+    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
+    assert len(files) == 11
+    for file in files:
+        assert (tmp_path / "two" / file).read_bytes() == (tmp_path / "one" / file).read_bytes()
+
+
 def test_another_training_root_keeps_its_tables(tmp_path: Path) -> None:
     (tmp_path / "datasets.yaml").write_text("field: {}\n")
     with pytest.raises(ConfigError, match="choose another"):
@@ -100,6 +110,7 @@ def test_another_training_root_keeps_its_tables(tmp_path: Path) -> None:
         [],
         ["--out", "x", "--species", "oak"],
         ["--out", "x", "--random", "--species", "beet"],
+        ["--out", "x", "--workers", "2"],
         ["--sheet", "sheet.txt"],
     ],
 )
