@@ -1,9 +1,9 @@
 // Deformable attention as one operator of ONNX Runtime on the CPU.
 //
 // Zhu et al.: "Deformable DETR", ICLR 2021: a query's output is the sum, over a few points of each
-// level, of softmax(logits) times the value sampled there bilinearly, zeros outside. A graph says it
-// with GridSample over channels first, which costs four transposes and a scalar loop; tokens keep
-// a head's channels side by side, so a corner here is one vector.
+// level, of softmax(logits) times the value sampled there bilinearly, zeros outside. Standard
+// operators say it with GridSample over channels first: four transposes and a scalar loop. Tokens
+// have a head's channels side by side, so that a corner of a sample is one vector.
 
 #include "../fade/approximate.h"
 #include "../fade/processors.h"
@@ -27,13 +27,13 @@ struct Work {
     int queries, heads, depth, levels, points;
 };
 
-// Where and with what weight the taps of one query read: four corners each. Arrays of all heads' taps.
+// Where and with what weight the taps of one query read: four corners each. Arrays of all heads'.
 struct Taps {
     std::vector<float> numbers;
     std::vector<int32_t> rows;
     int count;  // heads * levels * points
     float *width, *height, *start, *attention, *weight;  // weight [4, count]
-    float *x, *left, *right, *y, *above, *below;  // cells and the shares of what lies beside a place
+    float *x, *left, *right, *y, *above, *below;  // cells, and the shares of what is beside a place
     int32_t* row;  // [4, count], in floats from the first value of the tap's head
 
     explicit Taps(const Work& w) : count(w.heads * w.levels * w.points) {
@@ -53,7 +53,8 @@ struct Taps {
 };
 
 // Softmax over each head's taps.
-INLINE void weigh_taps(const float* __restrict logits, int heads, int taps, float* __restrict weight) {
+INLINE void weigh_taps(const float* __restrict logits, int heads, int taps,
+                       float* __restrict weight) {
     for (int head = 0; head < heads; ++head) {
         const float* own = logits + head * taps;
         float highest = own[0];
@@ -76,7 +77,8 @@ INLINE float within(float x, float low, float high) {
 
 // The cell before each place on one axis, its share of the weight and the next one's; none outside.
 INLINE void between(const float* __restrict offsets, float reference, const float* __restrict side,
-                    int count, float* __restrict cell, float* __restrict own, float* __restrict next) {
+                    int count, float* __restrict cell, float* __restrict own,
+                    float* __restrict next) {
     for (int i = 0; i < count; ++i) {
         const float place = ((reference + 1 + offsets[2 * i]) * side[i] - 1) * 0.5f;
         const float at = (float)((int32_t)(within(place, -2, side[i] + 1) + 2) - 2);
@@ -205,7 +207,8 @@ void compute(void* state, ort::Context* context) {
     Matrix in[5];
     for (size_t at = 0; at < 5; ++at) in[at] = input(kernel.api, context, at);
     const Matrix &value = in[0], &logits = in[2], &shapes = in[4];
-    const int64_t sides[] = {std::max<int64_t>(logits.sides[0], 0), std::max<int64_t>(value.sides[1], 0)};
+    const int64_t none = 0;
+    const int64_t sides[] = {std::max(logits.sides[0], none), std::max(value.sides[1], none)};
     ort::Value* made = nullptr;
     float* out = nullptr;
     ort::call<ort::OUTPUT>(kernel.api, context, (size_t)0, sides, (size_t)2, &made);
@@ -217,11 +220,11 @@ void compute(void* state, ort::Context* context) {
     }
     const int heads = (int)kernel.heads, levels = (int)shapes.sides[0];
     Work work{(const float*)value.data, (const float*)in[1].data, (const float*)logits.data,
-              (const float*)in[3].data, (const int64_t*)shapes.data, out, (int)logits.sides[0], heads,
-              (int)value.sides[1] / heads, levels, (int)logits.sides[1] / heads / levels};
-    const size_t parts = ((size_t)work.queries + QUERIES - 1) / QUERIES;
-    ort::call<ort::PARALLEL_FOR>(kernel.api, (const ort::Context*)context, attend_part, parts, (size_t)0,
-                                 (void*)&work);
+              (const float*)in[3].data, (const int64_t*)shapes.data, out, (int)logits.sides[0],
+              heads, (int)value.sides[1] / heads, levels, (int)logits.sides[1] / heads / levels};
+    const size_t parts = ((size_t)work.queries + QUERIES - 1) / QUERIES, batches = 0;  // its choice
+    ort::call<ort::PARALLEL_FOR>(kernel.api, (const ort::Context*)context, attend_part, parts,
+                                 batches, (void*)&work);
 }
 
 void* create(const ort::Operator*, ort::Api* api, const ort::Info* info) {
@@ -242,7 +245,9 @@ Named named(int levels) {
         {
             10,
             create,
-            [](const ort::Operator* op) { return (const char*)reinterpret_cast<const Named*>(op)->name; },
+            [](const ort::Operator* op) -> const char* {
+                return reinterpret_cast<const Named*>(op)->name;
+            },
             [](const ort::Operator*) -> const char* { return nullptr; },
             [](const ort::Operator*, size_t at) { return at == 4 ? ort::INT64 : ort::FLOAT; },
             [](const ort::Operator*) { return (size_t)5; },

@@ -1,6 +1,6 @@
 // The few parts of ONNX Runtime's C interface that an operator of one's own needs, declared here
-// because its Python package brings no headers. The interface only ever grows at its end: a place in
-// its table of functions stays what it is (onnxruntime_c_api.h; 17 is ONNX Runtime 1.17).
+// because its Python package brings no headers. The interface only ever grows at its end: a place
+// in its table of functions stays what it is (onnxruntime_c_api.h; 17 is ONNX Runtime 1.17).
 
 #pragma once
 
@@ -54,7 +54,7 @@ enum Place {
     PARALLEL_FOR = 274,
 };
 
-// An operator: what ONNX Runtime asks of it, in this order. It reads no further than `version` says.
+// An operator: what ONNX Runtime asks of it, in this order, and no more than its `version` has.
 struct Operator {
     uint32_t version;
     void* (*create)(const Operator*, Api*, const Info*);
