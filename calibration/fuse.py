@@ -39,7 +39,8 @@ def fuse_attention(model: ModelProto) -> ModelProto:
         samples = [node for node in inner if node.op_type == "GridSample"]
         softmax = next(node for node in inner if node.op_type == "Softmax")
         moved = next(node for node in inner if node.op_type == "Add")
-        grid = next(values[name] for name in moved.input if name in values)  # [1, Q, heads, P, 2]
+        points = next(name for name in moved.input if name in values)
+        grid = values[points]  # [1, Q, heads, P, 2]
         levels = np.array([known[node.input[0]][2:] for node in samples], np.int64)
         name = f"DeformableAttention{len(levels)}"
         tables[f"{name}/reference"] = np.ascontiguousarray(grid[0, :, 0, 0])
@@ -50,7 +51,7 @@ def fuse_attention(model: ModelProto) -> ModelProto:
         ]
         inputs = [*sources, f"{name}/reference", f"{name}/shapes"]
         ends = {**dict(zip(inputs, INPUTS, strict=True)), out: OUTPUT}
-        body = _function(name, inner, ends, values)
+        body = _function(name, inner, ends, values, points)
         if bodies.setdefault(name, body) != body:
             raise ValueError(f"{total.name} has another body than the first {name}")
         for node in inner:
@@ -99,10 +100,19 @@ def _function(
     nodes: list[NodeProto],
     ends: Mapping[str, str],
     values: Mapping[str, NDArray[np.generic]],
+    points: str,
 ) -> FunctionProto:
-    """The nodes as a function with constants inside; `ends` names what goes in and comes out."""
-    names = dict(ends)
-    body: list[NodeProto] = []
+    """The nodes as a function with constants inside; `ends` names what goes in and comes out.
+
+    The grid of `points`, as large as the weights of a layer, is not among the constants: it is the
+    reference, one for each query.
+    """
+    names = {**ends, points: "points"}
+    side = numpy_helper.from_array(np.array([1, -1, 1, 1, 2]), "grid")
+    body = [
+        helper.make_node("Constant", [], ["grid"], value=side),
+        helper.make_node("Reshape", ["reference", "grid"], ["points"]),
+    ]
     for node in nodes:
         for tensor in node.input:
             if tensor in values and tensor not in names:

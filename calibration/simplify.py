@@ -39,6 +39,7 @@ def simplify(graph: bytes, *, widen: bool = True) -> ModelProto:
     if widen:
         _widen_constants(model)
         _plain_convolutions(model)
+    _rename_inlined(model)
     _name_nodes(model)
     _share_constants(model)
     drop_unused(model)
@@ -208,6 +209,23 @@ def _plain_convolutions(model: ModelProto) -> None:
         model.graph.node.remove(node)
         model.graph.node.insert(at, shuffle)
         model.graph.node.insert(at, conv)
+
+
+def _rename_inlined(model: ModelProto) -> None:
+    """Give what came out of a function a name that ONNX Runtime does not give the next time."""
+    tensors = [*model.graph.initializer, *model.graph.node, *model.graph.value_info]
+    taken = {t.name for t in tensors} | {name for node in model.graph.node for name in node.output}
+    names = {}
+    for name in sorted(name for name in taken if name.startswith("_inlfunc_")):
+        names[name] = name.removeprefix("_inlfunc_")
+        while names[name] in taken:
+            names[name] += "_"
+        taken.add(names[name])
+    for thing in tensors:
+        thing.name = names.get(thing.name, thing.name)
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
 
 
 def _name_nodes(model: ModelProto) -> None:

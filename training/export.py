@@ -6,7 +6,6 @@ import logging
 import warnings
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import yaml
@@ -25,6 +24,7 @@ from cropseg_edge.bundle import (
     TrainingRecord,
     UpsamplerSpec,
     UpsamplerTensors,
+    encode_png,
     encode_probabilities,
     write_bundle,
 )
@@ -142,7 +142,7 @@ def export_bundle(
     golden = []
     for i, (frame, reference) in enumerate(zip(frames, expected, strict=True)):
         record = GoldenFrame(image=f"golden/{i}.png", probabilities=f"golden/{i}.probabilities.png")
-        members[record.image] = cv2.imencode(".png", frame)[1].tobytes()
+        members[record.image] = encode_png(frame)
         members[record.probabilities] = encode_probabilities(reference)
         golden.append(record)
     steps = state["step"] + state.get("steps_before", 0)

@@ -2,6 +2,7 @@
 
 from cropseg_edge.bundle.bundle import (
     Bundle,
+    encode_png,
     encode_probabilities,
     read_bundle,
     shipped_bundle,
@@ -32,6 +33,7 @@ __all__ = [
     "TrainingRecord",
     "UpsamplerSpec",
     "UpsamplerTensors",
+    "encode_png",
     "encode_probabilities",
     "read_bundle",
     "shipped_bundle",

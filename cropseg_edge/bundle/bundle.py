@@ -101,13 +101,18 @@ class Bundle:
 
 
 def encode_probabilities(probabilities: NDArray[np.float32]) -> bytes:
-    """A golden frame's reference probabilities float32 [3, h, w] as a PNG, to 1/4096: 16 bits,
+    """A golden frame's reference probabilities float32 [3, h, w] as a PNG, to 1/1024: 16 bits,
     65520 being 1, the classes in OpenCV's order of the channels (blue is background)."""
+    levels = np.minimum(np.rint(probabilities * (ONE / 64)) * 64, ONE).astype(np.uint16)
+    return encode_png(np.ascontiguousarray(levels.transpose(1, 2, 0)))
+
+
+def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+    """The smallest PNG of a golden frame's picture or levels."""
     import cv2
 
-    levels = np.rint(probabilities * (ONE // 16)).astype(np.uint16) * np.uint16(16)
-    pixels = np.ascontiguousarray(levels.transpose(1, 2, 0))
-    return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
+    smallest = (cv2.IMWRITE_PNG_COMPRESSION, 9, cv2.IMWRITE_PNG_STRATEGY, 1)
+    return cv2.imencode(".png", pixels, smallest)[1].tobytes()
 
 
 def shipped_bundle() -> Path:
