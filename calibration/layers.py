@@ -3,7 +3,7 @@
 Convolutions and Gemms with constant weights are. In floating point stay: what has no constant
 weights (the attention's products, Softmax, LayerNormalization, residual adds, FADE's reassembly),
 the patch embedding, the convolutions that write the network's outputs (classifier, FADE's gate) and
-depthwise ones (FADE's kernels). Quantized are the stem's first one, whose picture comes from 8 bits,
+depthwise ones (FADE's kernels). Quantized are the stem's first one, whose picture has 8 bits,
 and the one that writes FADE's guide: it is the largest map, and in floating point costs a tenth.
 Sources: NVIDIA's Q/DQ placement guide; modelopt's exclusion of first and last layers.
 """

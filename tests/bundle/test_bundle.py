@@ -58,7 +58,7 @@ def test_a_bundle_comes_back_as_it_was_written(tiny_bundle_path: Path) -> None:
     assert image.shape == (48, 64, 3)
     assert image.dtype == np.uint8
     assert probabilities.shape == (3, 24, 32)
-    assert np.allclose(probabilities.sum(0), 1, atol=4e-4)
+    assert np.allclose(probabilities.sum(0), 1, atol=1.5e-3)
 
 
 def test_the_same_members_give_the_same_bytes() -> None:
@@ -273,7 +273,7 @@ def test_golden_frames_tell_when_results_differ(data: bytes, tmp_path: Path) -> 
     members = unpack(data, "x")
     del members[MANIFEST]
     bundle = write_bundle(tmp_path / "good.cropseg", tiny_manifest(golden=True), members)
-    assert verify_golden(bundle)[0].difference < 1.3e-4
+    assert verify_golden(bundle)[0].difference < 5e-4
     members["golden/0.probabilities.png"] = encode_probabilities(bundle.golden()[0][1][::-1])
     swapped = write_bundle(tmp_path / "bad.cropseg", tiny_manifest(golden=True), members)
     with pytest.raises(ParityError, match="golden frame 0"):

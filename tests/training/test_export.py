@@ -50,7 +50,7 @@ def test_the_segmenter_gives_pytorchs_probabilities_on_the_golden_frames(bundle,
     with Segmenter(bundle) as segmenter:
         for image, stored in bundle.golden():
             expected = export.reference_probabilities(model, image)
-            np.testing.assert_allclose(stored, expected, atol=1.3e-4)
+            np.testing.assert_allclose(stored, expected, atol=5e-4)
             np.testing.assert_allclose(segmenter.probabilities(image), expected, atol=1e-4)
 
 
