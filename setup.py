@@ -1,7 +1,7 @@
-"""Build of the one compiled part: letterbox, FADE and mask decoding for the CPU.
+"""Build of the one compiled part: letterbox, FADE, mask decoding, deformable attention on the CPU.
 
-It is a plain shared library. Without a C++ compiler the build goes on; OpenCV and NumPy then do
-the work.
+It is a plain shared library. Without a C++ compiler the build goes on; OpenCV, NumPy and ONNX
+Runtime's own operators then do the work.
 """
 
 from setuptools import Extension, setup

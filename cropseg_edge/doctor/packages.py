@@ -95,7 +95,7 @@ def fade(system: System) -> Finding:
     answer = system.probe("fade")
     if answer.get("compiled"):
         return Finding("fade", Status.OK, "compiled library for the CPU", data=answer)
-    why = answer.get("error", "not compiled; NumPy does its work, several times slower")
+    why = answer.get("error", "not compiled; NumPy and ONNX Runtime do its work, slower")
     remedy = (
         "sudo apt install g++ python3-dev && pip install --force-reinstall --no-deps .   "
         "# in the checkout"
