@@ -31,7 +31,7 @@ def fuse_attention(model: ModelProto) -> ModelProto:
     readers, known, values = readers_of(model), shapes(model), constants(model)
     bodies: dict[str, FunctionProto] = {}
     tables: dict[str, NDArray[np.generic]] = {}
-    for total in [node for node in graph.node if node.op_type == "ReduceSum"]:
+    for total in [node for node in graph.node if _sums_samples(node, made)]:
         after = [total]
         for _ in ("Reshape", "Transpose", "Reshape"):
             after += readers[after[-1].output[0]]
@@ -70,6 +70,15 @@ def fuse_attention(model: ModelProto) -> ModelProto:
     return model
 
 
+def _sums_samples(node: NodeProto, made: Mapping[str, NodeProto]) -> bool:
+    """Whether it is the sum over samples times weights that ends a deformable attention."""
+    for kind in ("ReduceSum", "Mul", "Concat"):
+        if node.op_type != kind or node.input[0] not in made:
+            return False
+        node = made[node.input[0]]
+    return node.op_type == "GridSample"
+
+
 def _up_to_sources(nodes: list[NodeProto], made: Mapping[str, NodeProto]) -> list[NodeProto]:
     """`nodes` and all before them down to, without, the linear layers; inputs' makers first."""
     found: dict[str, NodeProto] = {}
@@ -77,13 +86,13 @@ def _up_to_sources(nodes: list[NodeProto], made: Mapping[str, NodeProto]) -> lis
     def visit(node: NodeProto) -> None:
         for name in node.input:
             before = made.get(name)
-            if before is not None and before.op_type not in SOURCES:
+            if before is not None and before.op_type not in SOURCES and name not in found:
                 visit(before)
-        found.setdefault(node.output[0], node)
+        found.update(dict.fromkeys(node.output, node))
 
     for node in nodes:
         visit(node)
-    return list(found.values())
+    return list({id(node): node for node in found.values()}.values())  # Split has several outputs
 
 
 def _source(

@@ -26,8 +26,8 @@ def quantize_for_cpu(
     """Q/DQ that ONNX Runtime fuses into QLinearConv and QGemm.
 
     Weights are symmetric int8 with a scale for each output channel, activations uint8 with a zero
-    point; what between two convolutions only picks or mixes numbers runs on the integers. Where the
-    picture is averaged, it is the picture that is read, not its 8 bits.
+    point; what between two convolutions only picks or mixes numbers runs on the integers. Nodes
+    that stay in floating point read the picture itself, not its 8 bits.
 
     Args:
         model: as `simplify` gives it; left as it is.
@@ -63,10 +63,11 @@ def quantize_for_cpu(
     )
     quantizer.quantize_model()
     result: ModelProto = quantizer.model.model
-    pictures = [tensor.name for tensor in result.graph.input]
+    pictures = {tensor.name for tensor in model.graph.input}
+    floating = {n.name: n.input for n in model.graph.node if n.name not in layers}
     for node in result.graph.node:
-        if node.op_type == "AveragePool" and node.input[0].startswith(tuple(pictures)):
-            node.input[0] = pictures[0]
+        if pictures & set(floating.get(node.name, ())):
+            node.input[:] = floating[node.name]
     sort_nodes(result)
     return result
 

@@ -95,6 +95,19 @@ def test_folding_again_gives_the_standard_operators_back():
     assert [n.op_type for n in simplify(fused.SerializeToString()).graph.node if n.domain] == []
 
 
+def test_another_sum_is_left_alone():
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 1])
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["squares"], "mul"),
+        helper.make_node("ReduceSum", ["squares", "axes"], ["y"], "sum", keepdims=1),
+    ]
+    axes = onnx.numpy_helper.from_array(np.array([1]), "axes")
+    graph = helper.make_graph(nodes, "norm", [x], [y], [axes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    assert [n.op_type for n in fuse_attention(model).graph.node] == ["Mul", "ReduceSum"]
+
+
 def lone_node(sides, heads=2):
     """A graph of one node without a body, its inputs of these sides."""
     types = [TensorProto.FLOAT] * 4 + [TensorProto.INT64]
