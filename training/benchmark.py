@@ -88,7 +88,7 @@ def benchmark(
     seconds = []
     for batch in itertools.islice(run.batches(), warmup + steps):
         started = time.perf_counter()
-        run.train_step(batch)  # waits for the GPU: it returns a number
+        run.train_step(batch).item()  # waits for the GPU
         seconds.append(time.perf_counter() - started)
         log.info("step %d of %d: %.3f s", run.step, warmup + steps, seconds[-1])
     step = statistics.median(seconds[warmup:])

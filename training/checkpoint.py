@@ -127,8 +127,9 @@ class Average:
         """Move towards `model`, after optimiser step number `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         source: dict[str, Tensor] = model.state_dict()
-        for name, average in self.model.state_dict().items():
-            if average.is_floating_point():
-                local(average).lerp_(local(source[name]), 1 - decay)
-            else:
-                average.copy_(source[name])
+        pairs = [(local(a), local(source[name])) for name, a in self.model.state_dict().items()]
+        moved = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in moved], [value for _, value in moved], 1 - decay)
+        for average, value in pairs:
+            if not average.is_floating_point():
+                average.copy_(value)

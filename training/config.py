@@ -32,6 +32,7 @@ class DataConfig(Section):
     frame: tuple[int, int] = (640, 480)  # width, height that a picture is fitted into: scale 1
     label_step: Literal[1, 2, 4] = 1  # pixels of a crop from one label to the next
     workers: int = Field(1, ge=0)
+    resident: bool = False  # keep all pictures in the GPU's memory and make crops there
     cache: float = Field(4.0, ge=0)  # GB of decoded pictures that each worker keeps
 
 
@@ -86,6 +87,7 @@ class TrainConfig(Section):
     channels_last: bool = True
     checkpointing: bool = False  # compute activations again in the backward pass: less memory
     compile: bool = False
+    graph: bool = False  # record a step once as a CUDA graph: no time to start small kernels
     dice: float = Field(0.5, ge=0)
     crop_weight: float = Field(1.0, ge=1)  # crop called weed counts so often as weed called crop
     save_every: int = Field(100, ge=1)

@@ -28,9 +28,13 @@ def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give each group the rate times its own `lr_scale`."""
+    """Give each group the rate times its own `lr_scale`; a rate that is a tensor stays that one."""
     for group in optimiser.param_groups:
-        group["lr"] = rate * group.get("lr_scale", 1.0)
+        own = rate * group.get("lr_scale", 1.0)
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(own)
+        else:
+            group["lr"] = own
 
 
 def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:

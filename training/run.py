@@ -21,7 +21,9 @@ from cropseg_edge.errors import ConfigError
 from training.checkpoint import Average, images_seen, misfit, size_of, size_state
 from training.config import TrainConfig, dump_config
 from training.data.batches import batches
+from training.data.resident import ResidentCrops
 from training.distributed import join, replicate, shard, sharded_like, whole
+from training.graph import StepGraph
 from training.losses import partial_cross_entropy, set_dice
 from training.models.fade import bilinear_like
 from training.models.growth import grow
@@ -39,7 +41,7 @@ class Run:
     Attributes:
         model: the bare network; `average` the moving average of its weights.
         workers: this process among those that train the same network.
-        losses: of the steps since the last line of the log.
+        losses: of the steps since the last line of the log, numbers or tensors of one.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -69,7 +71,8 @@ class Run:
         self.optimiser = make_optimiser(self.model, config.optimiser)
         enabled = config.precision == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=enabled)
-        self.losses: list[float] = []
+        self.losses: list[float | Tensor] = []
+        self._graph = self._prepare_graph()
         self.step = 0
         self.steps_before = self.images_before = 0  # of the stages that this run started from
 
@@ -87,6 +90,19 @@ class Run:
             self.model.compile()
         return replicate(self.model, self.workers)
 
+    def _prepare_graph(self) -> StepGraph | None:
+        config = self.config
+        if not config.graph:
+            return None
+        plain_run = type(self).loss is Run.loss and type(self).after_step is Run.after_step
+        alone = self.device.type == "cuda" and self.workers.world == 1
+        if not plain_run or not alone or config.precision == "fp16" or config.compile:
+            raise ConfigError(
+                "graph: true is for `train` in one process on a GPU, in bf16 or fp32 and without "
+                "compile; leave it out"
+            )
+        return StepGraph(self.gradients, self.optimiser)
+
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs; the same for any number of processes, all of which
         must call this."""
@@ -94,12 +110,12 @@ class Run:
             "size": size_state(self.size),
             "model": whole(self.model.state_dict()),
             "ema": whole(self.average.model.state_dict()),
-            "optimiser": whole(self.optimiser.state_dict()),
+            "optimiser": whole(plain(self.optimiser.state_dict())),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "steps_before": self.steps_before,
             "images_before": self.images_before,
-            "losses": self.losses,
+            "losses": [float(loss) for loss in self.losses],
             "config": dump_config(self.config),
             "extra": whole(self.extra_state()),
         }
@@ -175,6 +191,8 @@ class Run:
 
         Item i must be a function of the configuration and i alone, or a resumed run differs.
         """
+        if self.config.data.resident:
+            return ResidentCrops(self.config, self.workers).from_step(self.step)
         return batches(self.config, self.step, self.workers)
 
     def call(self, method: str, *inputs: Tensor) -> Any:
@@ -216,14 +234,35 @@ class Run:
     def load_extra_state(self, extra: dict[str, Any]) -> None:
         """Take `extra_state` back; ({} from a checkpoint of a plain run)."""
 
-    def train_step(self, batch: Any) -> float:
-        """One optimiser step on an item of `batches`; returns the loss, averaged over processes.
-        A gradient that is not finite is left out with a warning."""
+    def train_step(self, batch: Any) -> Tensor:
+        """One optimiser step on an item of `batches`; returns the loss [], averaged over processes.
+        A gradient that is not finite is left out, with a warning unless the step is a graph."""
         config = self.config
         self.model.train()
         seed = config.seed * 1_000_003 + self.step + self.workers.rank * 1_000_000_000_039
         torch.manual_seed(seed)  # dropout survives a resume
         set_rate(self.optimiser, learning_rate(self.step, config.steps, config.optimiser))
+        if self._graph is not None:
+            loss = self._graph(batch)
+            self.average.update(self.model, self.step)
+            self.step += 1
+            return loss
+        total, norm = self.gradients(batch)
+        if torch.isfinite(whole(norm)):
+            self.scaler.step(self.optimiser)
+            self.workers.average_buffers(self.model)
+            self.average.update(self.model, self.step)
+            self.after_step()
+        else:
+            log.warning("step %d: gradient is not finite, step left out", self.step)
+        self.scaler.update()
+        self.step += 1
+        return self.workers.mean(total)
+
+    def gradients(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """The loss [] of this process on an item of `batches` and the norm [] of the gradient,
+        which is then clipped."""
+        config = self.config
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         try:
@@ -239,17 +278,7 @@ class Run:
                 f"{config.accumulate} parts; raise accumulate, or set checkpointing: true"
             ) from error
         self.scaler.unscale_(self.optimiser)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.clip)
-        if torch.isfinite(whole(norm)):
-            self.scaler.step(self.optimiser)
-            self.workers.average_buffers(self.model)
-            self.average.update(self.model, self.step)
-            self.after_step()
-        else:
-            log.warning("step %d: gradient is not finite, step left out", self.step)
-        self.scaler.update()
-        self.step += 1
-        return self.workers.mean(total).item()
+        return total, nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.clip)
 
     def _part(self, value: Any, number: int) -> Any:
         """Part `number` of a tensor's first dimension, on the device; other values as they are."""
@@ -263,6 +292,15 @@ class Run:
         wrapped = self._replicated
         waits = not last and isinstance(wrapped, nn.parallel.DistributedDataParallel)
         return wrapped.no_sync() if waits else nullcontext()
+
+
+def plain(optimiser: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state as if it had never been part of a graph: rates are numbers."""
+    groups = [
+        group | {"lr": float(group["lr"]), "capturable": False}
+        for group in optimiser["param_groups"]
+    ]
+    return optimiser | {"param_groups": groups}
 
 
 def fill(model: nn.Module, weights: dict[str, Tensor]) -> None:

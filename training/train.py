@@ -69,7 +69,7 @@ def training_steps(
         seconds = (time.monotonic() - started) / (run.step - first)
         row: dict[str, object] = {
             "step": run.step,
-            "loss": f"{sum(run.losses) / len(run.losses):.4f}",
+            "loss": f"{float(sum(run.losses)) / len(run.losses):.4f}",
             "lr": f"{learning_rate(run.step - 1, config.steps, config.optimiser):.2e}",
             "seconds": f"{seconds:.3f}",
         } | run.figures()

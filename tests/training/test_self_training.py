@@ -239,10 +239,10 @@ def test_the_student_learns_what_the_teacher_says(settings, config_file):
     nothing = torch.zeros(2, 64, 64, dtype=torch.uint8)
     ground = torch.zeros(2, 64, 64, dtype=torch.bool)
     batch = (unlabelled[0], nothing), (unlabelled[0], unlabelled[1], ground)
-    losses = [run.train_step(batch) for _ in range(6)]
+    losses = [float(run.train_step(batch)) for _ in range(6)]
     assert losses[-1] < losses[0] / 2
     vetoed = (unlabelled[0], nothing), (unlabelled[0], unlabelled[1], ~ground)
-    assert run.train_step(vetoed) == pytest.approx(0, abs=1e-6)
+    assert float(run.train_step(vetoed)) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_killed_run_goes_on_exactly(settings, tmp_path, monkeypatch):

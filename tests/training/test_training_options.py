@@ -42,7 +42,7 @@ def test_a_configuration_overrides_its_sizes_form(config_file):
 def losses(config_file, *options, steps=2):
     run = Run(load_config(config_file, ("size=micro", "drop_path=0", *options)))
     stream = iter(run.batches())
-    return run, [run.train_step(next(stream)) for _ in range(steps)]
+    return run, [float(run.train_step(next(stream))) for _ in range(steps)]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class CropDataset(Dataset):
         stem = self.stems[chosen][rng.integers(len(self.stems[chosen]))]
         key = (chosen, stem)
         data, augmentation = self.config.data, self.config.augmentation
-        picture = self._cache.get(key) or self._read(chosen, stem)
+        picture = self._cache.get(key) or self.read(chosen, stem)
         if key not in self._cache and self._cached < data.cache * 1e9:
             self._cache[key] = picture
             self._cached += sum(part.nbytes for part in picture)
@@ -60,7 +60,8 @@ class CropDataset(Dataset):
         )
         return normalise(photometric(image, augmentation, rng)), torch.from_numpy(sets)
 
-    def _read(self, chosen: int, stem: str) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, chosen: int, stem: str) -> tuple[np.ndarray, np.ndarray]:
+        """A whole picture of set number `chosen` and its class sets, loose outlines left open."""
         field = self.sets[chosen]
         image, sets = field.read(stem)
         band = self.config.data.loose.get(field.name)

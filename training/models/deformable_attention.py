@@ -107,7 +107,9 @@ class DeformableAttention(nn.Module):
         values = self.value(value)
         depth = values.shape[-1] // heads
         # Pixels of each level to [-1, 1]: on the small weights, not on every query's offsets.
-        pixel = query.new_tensor([[2 / w, 2 / h] for h, w in shapes]).view(1, levels, 1, 2)
+        # Filled, not copied, in place: a copy from the host cannot be part of a CUDA graph.
+        sides = [query.new_full((1,), 2 / side) for h, w in shapes for side in (w, h)]
+        pixel = torch.cat(sides).view(1, levels, 1, 2)
         pixel = pixel.expand(heads, levels, points, 2).reshape(-1)
         offsets = F.linear(query, self.offsets.weight * pixel[:, None], self.offsets.bias * pixel)
         offsets = offsets.view(b, q, heads, levels, points, 2)
