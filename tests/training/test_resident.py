@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from training.config import AugmentationConfig
+from cropseg_edge.errors import ConfigError
+from training.config import AugmentationConfig, load_config
 from training.data import augmentation, resident
-from training.data.batches import CropDataset
+from training.data.batches import CropDataset, normalise
+from training.losses import partial_cross_entropy, set_dice
 from training.models.registry import build
+from training.run import Run
 
 STILL = AugmentationConfig(rotate=1, colour=0, shadow=0, dusk=0, blur=0, noise=0)
 SIZE = 96
@@ -85,14 +88,10 @@ def test_light_is_that_of_one_crop():
 def test_normalised_is_what_single_crops_are():
     image = picture(np.random.default_rng(2))[0]
     x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    from training.data.batches import normalise
-
     torch.testing.assert_close(resident.normalised(x)[0], normalise(image), rtol=0, atol=1e-4)
 
 
 def test_batches_depend_on_their_step_alone(config_file):
-    from training.config import load_config
-
     config = load_config(config_file, ("data.resident=true", "steps=4"))
     crops = resident.ResidentCrops(config)
     first = list(crops.from_step(0))
@@ -125,8 +124,6 @@ class HostTraffic(TorchDispatchMode):
 def test_a_step_has_nothing_that_a_graph_cannot_hold(size):
     if size == "segformer-b0":
         pytest.importorskip("transformers")
-    from training.losses import partial_cross_entropy, set_dice
-
     model = build(size).train()
     image = torch.randn(2, 3, 128, 128)
     with HostTraffic() as traffic:
@@ -134,3 +131,8 @@ def test_a_step_has_nothing_that_a_graph_cannot_hold(size):
         sets = torch.ones(2, *logits.shape[-2:], dtype=torch.uint8)
         (partial_cross_entropy(logits, sets, 2.0) + set_dice(logits, sets)).backward()
     assert traffic.seen == []
+
+
+def test_a_graph_is_for_a_gpu(config_file):
+    with pytest.raises(ConfigError, match="graph: true is for `train` in one process on a GPU"):
+        Run(load_config(config_file, ("graph=true", "device=cpu")))
