@@ -101,9 +101,9 @@ class Bundle:
 
 
 def encode_probabilities(probabilities: NDArray[np.float32]) -> bytes:
-    """A golden frame's reference probabilities float32 [3, h, w] as a PNG, to 1/256: 16 bits,
+    """A golden frame's reference probabilities float32 [3, h, w] as a PNG, to 1/1024: 16 bits,
     65520 being 1, the classes in OpenCV's order of the channels (blue is background)."""
-    levels = np.minimum(np.rint(probabilities * (ONE / 256)) * 256, ONE).astype(np.uint16)
+    levels = np.minimum(np.rint(probabilities * (ONE / 64)) * 64, ONE).astype(np.uint16)
     return encode_png(np.ascontiguousarray(levels.transpose(1, 2, 0)))
 
 
