@@ -147,3 +147,11 @@ def configured(
 def dump_config(config: Section) -> str:
     """The effective configuration as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def samples_of(config: TrainConfig | dict[str, Any]) -> dict[str, object]:
+    """What decides which pictures a run sees and which it holds out, by key."""
+    values = config if isinstance(config, dict) else config.model_dump(mode="json")
+    data = values["data"]
+    own = {key: values.get(key) for key in ("seed", "batch")}
+    return own | {f"data.{key}": data.get(key) for key in ("weights", "split", "validation")}

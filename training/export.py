@@ -49,6 +49,7 @@ OUTPUTS = ("logits", "kernels_high", "kernels_low", "guide", "gate")
 GOLDEN = (
     ("maize", "sun", "oblique"),
     ("beet", "cloud", "nadir"),
+    ("cereal", "dusk", "nadir"),
     ("soybean", "night", "oblique"),
 )
 

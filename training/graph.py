@@ -57,3 +57,12 @@ class StepGraph:
         self.optimiser.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
         self.optimiser.step()
         return loss
+
+
+def plain(optimiser: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state as if it had never been part of a graph: rates are numbers."""
+    groups = [
+        group | {"lr": float(group["lr"]), "capturable": False}
+        for group in optimiser["param_groups"]
+    ]
+    return optimiser | {"param_groups": groups}

@@ -19,11 +19,11 @@ from torch.utils._pytree import tree_map
 
 from cropseg_edge.errors import ConfigError
 from training.checkpoint import Average, images_seen, misfit, size_of, size_state
-from training.config import TrainConfig, dump_config
+from training.config import TrainConfig, dump_config, samples_of
 from training.data.batches import batches
 from training.data.resident import ResidentCrops
 from training.distributed import join, replicate, shard, sharded_like, whole
-from training.graph import StepGraph
+from training.graph import StepGraph, plain
 from training.losses import partial_cross_entropy, set_dice
 from training.models.fade import bilinear_like
 from training.models.growth import grow
@@ -52,6 +52,8 @@ class Run:
                 f"batch {config.batch} cannot be shared by {self.workers.world} processes in "
                 f"{config.accumulate} parts each; choose a multiple"
             )
+        if config.data.resident and type(self).batches is not Run.batches:
+            raise ConfigError("data.resident: true is for `train` alone; leave it out")
         self.device = self.workers.device
         torch.manual_seed(config.seed)
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -294,26 +296,9 @@ class Run:
         return wrapped.no_sync() if waits else nullcontext()
 
 
-def plain(optimiser: dict[str, Any]) -> dict[str, Any]:
-    """An optimiser's state as if it had never been part of a graph: rates are numbers."""
-    groups = [
-        group | {"lr": float(group["lr"]), "capturable": False}
-        for group in optimiser["param_groups"]
-    ]
-    return optimiser | {"param_groups": groups}
-
-
 def fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy whole weights into a network, sharded or not; RuntimeError names keys that differ."""
     own = model.state_dict()
     model.load_state_dict(
         {k: sharded_like(v, own[k]) if k in own else v for k, v in weights.items()}
     )
-
-
-def samples_of(config: TrainConfig | dict[str, Any]) -> dict[str, object]:
-    """What decides which pictures a run sees and which it holds out, by key."""
-    values = config if isinstance(config, dict) else config.model_dump(mode="json")
-    data = values["data"]
-    own = {key: values.get(key) for key in ("seed", "batch")}
-    return own | {f"data.{key}": data.get(key) for key in ("weights", "split", "validation")}

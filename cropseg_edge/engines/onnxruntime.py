@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cropseg_edge.bundle import Bundle
-from cropseg_edge.engines.huge_pages import use_huge_pages
 from cropseg_edge.engines.shapes import output_shapes
 from cropseg_edge.errors import BundleError, EngineError
 from cropseg_edge.fade.compiled import library
 
 _MOST_THREADS = 4
-_SETTLED = 2  # runs after which ONNX Runtime has all the memory that it will use
 
 
 class OnnxRuntimeEngine:
@@ -70,7 +68,6 @@ class OnnxRuntimeEngine:
         self._check(bundle)
         self._binding: Any = self._session.io_binding()
         self._outputs = self._bind_outputs(bundle)
-        self._runs = 0
 
     def infer(self, image: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Run the network; see `Engine.infer`. The same output buffers come back each time."""
@@ -86,9 +83,6 @@ class OnnxRuntimeEngine:
             self._session.run_with_iobinding(self._binding)
         except runtime_errors() as error:
             raise EngineError(f"ONNX Runtime failed: {first_line(error)}") from error
-        self._runs += 1
-        if self._runs == _SETTLED:
-            use_huge_pages()
         return self._outputs
 
     def close(self) -> None:

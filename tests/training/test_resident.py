@@ -136,3 +136,12 @@ def test_a_step_has_nothing_that_a_graph_cannot_hold(size):
 def test_a_graph_is_for_a_gpu(config_file):
     with pytest.raises(ConfigError, match="graph: true is for `train` in one process on a GPU"):
         Run(load_config(config_file, ("graph=true", "device=cpu")))
+
+
+def test_a_run_that_sees_other_batches_refuses_resident_ones(config_file):
+    class Other(Run):
+        def batches(self):
+            return []
+
+    with pytest.raises(ConfigError, match="data.resident: true is for `train` alone"):
+        Other(load_config(config_file, ("data.resident=true",)))
