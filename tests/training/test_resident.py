@@ -143,5 +143,5 @@ def test_a_run_that_sees_other_batches_refuses_resident_ones(config_file):
         def batches(self):
             return []
 
-    with pytest.raises(ConfigError, match="data.resident: true is for `train` alone"):
+    with pytest.raises(ConfigError, match=r"data\.resident: true is for `train` alone"):
         Other(load_config(config_file, ("data.resident=true",)))
