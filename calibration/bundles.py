@@ -10,7 +10,7 @@ from onnx import ModelProto
 
 from calibration.fp16 import to_fp16
 from calibration.frames import CalibrationSet
-from calibration.fuse import fuse_attention
+from calibration.fuse import fuse
 from calibration.layers import candidates, kept_by_rule
 from calibration.lint import lint
 from calibration.qdq import quantize_for_cpu, quantize_for_tensorrt
@@ -69,7 +69,7 @@ def reduced_graphs(engine: str, made: Quantized) -> dict[str, bytes]:
     """
     if engine == "onnxruntime":
         int8 = quantize_for_cpu(made.folded, made.ranges, made.layers)
-        graphs = {"int8": fuse_attention(int8)}
+        graphs = {"int8": fuse(int8)}
     else:
         quantized = quantize_for_tensorrt(made.folded, made.ranges, made.layers)
         graphs = {"fp16": to_fp16(made.folded), "int8": to_fp16(quantized)}

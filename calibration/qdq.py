@@ -16,7 +16,7 @@ from calibration.ranges import Range
 from calibration.simplify import constants, sort_nodes
 from cropseg_edge.errors import ConfigError
 
-PASSING = ("Relu", "MaxPool", "Resize")
+PASSING = ("Relu", "MaxPool", "Resize", "Transpose", "Reshape")
 SMALLEST_SCALE = 2.0**-21  # eight steps of float16's subnormals: scales survive the cast
 
 

@@ -36,6 +36,7 @@ def simplify(graph: bytes, *, widen: bool = True) -> ModelProto:
     """
     model = onnx.shape_inference.infer_shapes(_fold_constants(graph))
     _fold_batch_norms(model)
+    _drop_copies(model)
     if widen:
         _widen_constants(model)
         _plain_convolutions(model)
@@ -138,6 +139,32 @@ def _is_pointwise(node: NodeProto, values: dict[str, NDArray[np.generic]]) -> bo
     )
 
 
+def _drop_copies(model: ModelProto) -> None:
+    """Let readers of a Pad by nothing or a Slice of all read what it copies: windows that fit."""
+    known, values = shapes(model), constants(model)
+    outputs = {tensor.name for tensor in model.graph.output}
+    same: dict[str, str] = {}
+    for node in list(model.graph.node):
+        node.input[:] = [same.get(name, name) for name in node.input]
+        if node.output[0] in outputs or not _copies(node, known, values):
+            continue
+        same[node.output[0]] = node.input[0]
+        model.graph.node.remove(node)
+
+
+def _copies(
+    node: NodeProto,
+    known: dict[str, tuple[int, ...]],
+    values: dict[str, NDArray[np.generic]],
+) -> bool:
+    if node.op_type == "Pad":
+        return node.input[1] in values and not values[node.input[1]].any()
+    if node.op_type != "Slice" or known.get(node.input[0], ()) != known.get(node.output[0]):
+        return False
+    steps = values.get(node.input[4]) if len(node.input) > 4 else np.ones(1)
+    return steps is not None and bool((steps == 1).all()) and 0 not in known[node.input[0]]
+
+
 def _widen_constants(model: ModelProto) -> None:
     """Repeat a constant whose last axes are short until its runs are long: 1.1 ms to 0.1 ms."""
     values, known = constants(model), shapes(model)
@@ -182,8 +209,11 @@ def _wider(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _plain_convolutions(model: ModelProto) -> None:
-    """A ConvTranspose 2x2 of stride 2 is a 1x1 convolution to four times the channels, shuffled."""
-    values = constants(model)
+    """A ConvTranspose 2x2 of stride 2 is a 1x1 convolution to four times the channels, shuffled.
+
+    Shuffled with the channels last, as ONNX Runtime's integers lie: whole pixels are moved.
+    """
+    values, known = constants(model), shapes(model)
     for node in list(model.graph.node):
         weight = values.get(node.input[1]) if node.op_type == "ConvTranspose" else None
         shape = {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -191,24 +221,37 @@ def _plain_convolutions(model: ModelProto) -> None:
             continue
         if len(node.input) < 3 or any((*shape.get("pads", ()), *shape.get("output_padding", ()))):
             continue
-        flat = weight.transpose(1, 2, 3, 0).reshape(-1, weight.shape[0], 1, 1)  # [4 out, in, 1, 1]
-        parts = {"weight": flat, "bias": np.repeat(values[node.input[2]], 4)}
-        names = [f"{node.output[0]}/{key}" for key in parts]
+        channels, out = weight.shape[:2]
+        batch, _, height, width = known[node.input[0]]
+        flat = weight.transpose(2, 3, 1, 0).reshape(-1, channels, 1, 1)  # [2 x 2 x out, in, 1, 1]
+        base = node.output[0]
+        tensors = {
+            "weight": np.ascontiguousarray(flat),
+            "bias": np.tile(values[node.input[2]], 4),
+            "cells": np.array([batch, height, width, 2, 2, out]),
+            "pixels": np.array([batch, 2 * height, 2 * width, out]),
+        }
         model.graph.initializer.extend(
-            numpy_helper.from_array(np.ascontiguousarray(array), name)
-            for name, array in zip(names, parts.values(), strict=True)
+            numpy_helper.from_array(array, f"{base}/{key}") for key, array in tensors.items()
         )
-        wide = f"{node.output[0]}/wide"
-        conv = helper.make_node(
-            "Conv", [node.input[0], *names], [wide], node.name, kernel_shape=[1, 1]
+        steps = (
+            ("Conv", ("weight", "bias"), {"kernel_shape": [1, 1]}),
+            ("Transpose", (), {"perm": [0, 2, 3, 1]}),
+            ("Reshape", ("cells",), {}),
+            ("Transpose", (), {"perm": [0, 1, 3, 2, 4, 5]}),
+            ("Reshape", ("pixels",), {}),
+            ("Transpose", (), {"perm": [0, 3, 1, 2]}),
         )
-        shuffle = helper.make_node(
-            "DepthToSpace", [wide], node.output, f"{node.name}/shuffle", blocksize=2, mode="CRD"
-        )
-        at = list(model.graph.node).index(node)
+        at, tensor = list(model.graph.node).index(node), node.input[0]
         model.graph.node.remove(node)
-        model.graph.node.insert(at, shuffle)
-        model.graph.node.insert(at, conv)
+        for step, (kind, inputs, attributes) in enumerate(steps):
+            last = step == len(steps) - 1
+            name = node.name if step == 0 else f"{node.name}/{step}"
+            made = base if last else f"{base}/{step}"
+            sources = [tensor, *(f"{base}/{key}" for key in inputs)]
+            step_node = helper.make_node(kind, sources, [made], name, **attributes)
+            model.graph.node.insert(at + step, step_node)
+            tensor = made
 
 
 def _rename_inlined(model: ModelProto) -> None:

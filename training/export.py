@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from calibration.fuse import fuse_attention
+from calibration.fuse import fuse
 from calibration.simplify import simplify
 from cropseg_edge import __version__
 from cropseg_edge.bundle import (
@@ -88,7 +88,7 @@ def export_onnx(model: CropSegmenter, width: int, height: int, *, gather: bool) 
             dynamo=False,
         )
     graph = simplify(buffer.getvalue(), widen=not gather)
-    return (graph if gather else fuse_attention(graph)).SerializeToString()
+    return (graph if gather else fuse(graph)).SerializeToString()
 
 
 def export_bundle(

@@ -7,7 +7,7 @@
 
 #include "../fade/approximate.h"
 #include "../fade/processors.h"
-#include "onnxruntime_abi.h"
+#include "operators.h"
 
 #include <algorithm>
 #include <cstring>
@@ -161,32 +161,8 @@ void attend_part(void* work, size_t part) {
     attend(w, first, std::min(first + QUERIES, w.queries));
 }
 
-struct Kernel {
-    ort::Api* api;
-    int64_t heads;
-};
-
-struct Matrix {
-    int64_t sides[2] = {-1, -1};
-    void* data = nullptr;
-};
-
-Matrix input(ort::Api* api, ort::Context* context, size_t at) {
-    Matrix matrix;
-    const ort::Value* value = nullptr;
-    ort::Shape* shape = nullptr;
-    size_t count = 0;
-    ort::call<ort::INPUT>(api, (const ort::Context*)context, at, &value);
-    ort::call<ort::TENSOR_SHAPE>(api, value, &shape);
-    ort::call<ort::DIMENSIONS_COUNT>(api, (const ort::Shape*)shape, &count);
-    if (count == 2) ort::call<ort::DIMENSIONS>(api, (const ort::Shape*)shape, matrix.sides, count);
-    ort::release<ort::RELEASE_SHAPE>(api, shape);
-    ort::call<ort::TENSOR_DATA>(api, (ort::Value*)value, &matrix.data);
-    return matrix;
-}
-
-bool fits(const Matrix& value, const Matrix& offsets, const Matrix& logits, const Matrix& reference,
-          const Matrix& shapes, int64_t heads) {
+bool fits(const operators::Tensor& value, const operators::Tensor& offsets, const operators::Tensor& logits, const operators::Tensor& reference,
+          const operators::Tensor& shapes, int64_t heads) {
     const int64_t queries = logits.sides[0], levels = shapes.sides[0];
     if (heads < 1 || levels < 1 || shapes.sides[1] != 2 || queries < 0) return false;
     int64_t cells = 0;
@@ -203,80 +179,30 @@ bool fits(const Matrix& value, const Matrix& offsets, const Matrix& logits, cons
 }
 
 void compute(void* state, ort::Context* context) {
-    const Kernel& kernel = *static_cast<const Kernel*>(state);
-    Matrix in[5];
-    for (size_t at = 0; at < 5; ++at) in[at] = input(kernel.api, context, at);
-    const Matrix &value = in[0], &logits = in[2], &shapes = in[4];
+    const operators::Node& node = *static_cast<const operators::Node*>(state);
+    operators::Tensor in[5];
+    for (size_t at = 0; at < 5; ++at) in[at] = operators::input(node, context, at);
+    const operators::Tensor &value = in[0], &logits = in[2], &shapes = in[4];
     const int64_t none = 0;
     const int64_t sides[] = {std::max(logits.sides[0], none), std::max(value.sides[1], none)};
-    ort::Value* made = nullptr;
-    float* out = nullptr;
-    ort::call<ort::OUTPUT>(kernel.api, context, (size_t)0, sides, (size_t)2, &made);
-    if (!made) return;  // ONNX Runtime says that an output is missing
-    ort::call<ort::TENSOR_DATA>(kernel.api, made, (void**)&out);
-    if (!fits(in[0], in[1], in[2], in[3], in[4], kernel.heads)) {
-        std::fill(out, out + sides[0] * sides[1], __builtin_nanf(""));  // a mask of it is INVALID
-        return;
-    }
-    const int heads = (int)kernel.heads, levels = (int)shapes.sides[0];
-    Work work{(const float*)value.data, (const float*)in[1].data, (const float*)logits.data,
-              (const float*)in[3].data, (const int64_t*)shapes.data, out, (int)logits.sides[0],
-              heads, (int)value.sides[1] / heads, levels, (int)logits.sides[1] / heads / levels};
-    const size_t parts = ((size_t)work.queries + QUERIES - 1) / QUERIES, batches = 0;  // its choice
-    ort::call<ort::PARALLEL_FOR>(kernel.api, (const ort::Context*)context, attend_part, parts,
-                                 batches, (void*)&work);
+    float* out = operators::output(node, context, sides, 2);
+    if (!out) return;
+    if (!fits(in[0], in[1], in[2], in[3], in[4], node.heads))
+        return operators::refuse(out, sides[0] * sides[1]);
+    const int heads = (int)node.heads, levels = (int)shapes.sides[0];
+    Work work{value.floats(), in[1].floats(), logits.floats(), in[3].floats(),
+              (const int64_t*)shapes.data, out, (int)logits.sides[0], heads,
+              (int)value.sides[1] / heads, levels, (int)logits.sides[1] / heads / levels};
+    const size_t parts = ((size_t)work.queries + QUERIES - 1) / QUERIES;
+    operators::in_parts(node, context, attend_part, parts, &work);
 }
-
-void* create(const ort::Operator*, ort::Api* api, const ort::Info* info) {
-    Kernel* kernel = new Kernel{api, 1};
-    ort::Status* status = ort::call<ort::ATTRIBUTE_INT64>(api, info, "heads", &kernel->heads);
-    if (status) ort::release<ort::RELEASE_STATUS>(api, status);
-    return kernel;
-}
-
-constexpr int MOST_LEVELS = 4;
-struct Named {
-    ort::Operator base;  // first: ONNX Runtime passes this address
-    char name[24];
-};
-
-Named named(int levels) {
-    Named made = {
-        {
-            10,
-            create,
-            [](const ort::Operator* op) -> const char* {
-                return reinterpret_cast<const Named*>(op)->name;
-            },
-            [](const ort::Operator*) -> const char* { return nullptr; },
-            [](const ort::Operator*, size_t at) { return at == 4 ? ort::INT64 : ort::FLOAT; },
-            [](const ort::Operator*) { return (size_t)5; },
-            [](const ort::Operator*, size_t) { return ort::FLOAT; },
-            [](const ort::Operator*) { return (size_t)1; },
-            compute,
-            [](void* kernel) { delete static_cast<Kernel*>(kernel); },
-            [](const ort::Operator*, size_t) { return ort::REQUIRED; },
-            [](const ort::Operator*, size_t) { return ort::REQUIRED; },
-        },
-        "DeformableAttention",
-    };
-    made.name[19] = (char)('0' + levels);
-    return made;
-}
-
-// One of each number of levels: their bodies differ, and a graph knows them by name.
-const Named OPERATORS[MOST_LEVELS] = {named(1), named(2), named(3), named(4)};
 
 }  // namespace
 
-// What `SessionOptions.register_custom_ops_library` calls.
-extern "C" ort::Status* RegisterCustomOps(ort::Options* options, const ort::ApiBase* base) {
-    ort::Api* api = base->get_api(ort::VERSION);
-    if (!api) return nullptr;  // older than 1.17: the graph's own nodes do the work
-    ort::Domain* domain = nullptr;
-    ort::Status* status = ort::call<ort::CREATE_DOMAIN>(api, "cropseg", &domain);
-    for (const Named& op : OPERATORS)
-        if (!status) status = ort::call<ort::ADD_TO_DOMAIN>(api, domain, &op.base);
-    if (!status) status = ort::call<ort::ADD_DOMAIN>(api, options, domain);
-    return status;
-}
+constexpr int SHAPES = 4;
+const operators::Operator operators::DEFORMABLE_ATTENTION[4] = {
+    make("DeformableAttention1", 5, SHAPES, compute),
+    make("DeformableAttention2", 5, SHAPES, compute),
+    make("DeformableAttention3", 5, SHAPES, compute),
+    make("DeformableAttention4", 5, SHAPES, compute),
+};

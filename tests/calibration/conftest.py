@@ -1,6 +1,7 @@
 """A small network with what the quantizer meets: stem, attention, LayerNormalization, FADE."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -104,5 +105,10 @@ def pictures() -> list[np.ndarray]:
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
-    logging.getLogger("root").setLevel(logging.ERROR)
+def _quiet() -> Iterator[None]:
+    """ONNX Runtime's quantizer speaks at the root."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    yield
+    root.setLevel(before)

@@ -148,13 +148,41 @@ def test_a_transposed_convolution_becomes_a_plain_one() -> None:
     raw = model.SerializeToString()
     assert types(simplify(raw, widen=False)) == ["ConvTranspose"]
     plain = simplify(raw)
-    assert types(plain) == ["Conv", "DepthToSpace"]
+    assert types(plain) == ["Conv", *["Transpose", "Reshape"] * 2, "Transpose"]
     feed = {"x": rng.normal(size=(1, 5, 3, 4)).astype(np.float32)}
     expected, got = (
         onnxruntime.InferenceSession(g, providers=["CPUExecutionProvider"]).run(None, feed)[0]
         for g in (raw, plain.SerializeToString())
     )
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "stays"),
+    [
+        ("Pad", {"pads": [0, 0, 0, 0]}, False),
+        ("Pad", {"pads": [1, 0, -1, 0]}, True),
+        ("Slice", {"starts": [0], "ends": [99], "axes": [0], "steps": [1]}, False),
+        ("Slice", {"starts": [0], "ends": [2], "axes": [0], "steps": [1]}, True),
+        ("Slice", {"starts": [-1], "ends": [-99], "axes": [0], "steps": [-1]}, True),
+    ],
+    ids=str,
+)
+def test_what_only_copies_is_left_out(kind, values, stays) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Relu", ["x"], ["a"], "first"),
+            helper.make_node(kind, ["a", *values], ["b"], "middle"),
+            helper.make_node("Relu", ["b"], ["y"], "last"),
+        ],
+        "copies",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array(v), k) for k, v in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    result = simplify(model.SerializeToString())
+    assert (kind in types(result)) == stays
 
 
 def test_equal_constants_become_one() -> None:

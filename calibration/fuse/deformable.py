@@ -1,31 +1,25 @@
-"""Deformable attention as one node: `cropseg::DeformableAttentionL` for L levels.
-
-Its body stays in the graph as an ONNX function of standard operators, so that any runtime can run
-it. ONNX Runtime with the compiled operator (`cropseg_edge/engines/deformable_attention.cpp`) takes
-that instead.
-"""
+"""Deformable attention as one node: `cropseg::DeformableAttentionL` for L levels."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import FunctionProto, ModelProto, NodeProto, helper, numpy_helper, shape_inference
+from onnx import FunctionProto, ModelProto, NodeProto, helper, numpy_helper
 
-from calibration.simplify import constants, drop_unused, readers_of, shapes, sort_nodes
+from calibration.fuse.body import DOMAIN, copied, function
+from calibration.simplify import constants, readers_of, shapes
 
-DOMAIN = "cropseg"
 INPUTS = ("value", "offsets", "logits", "reference", "shapes")
 OUTPUT = "attended"
 SOURCES = ("Gemm", "DequantizeLinear")  # what makes values, offsets and logits
 
 
-def fuse_attention(model: ModelProto) -> ModelProto:
-    """The model, of batch 1 and static shapes, with attentions that sample by GridSample fused.
+def fuse_deformable_attention(model: ModelProto) -> None:
+    """Fuse attentions that sample by GridSample.
 
     A node takes what three linear layers made, each [tokens, channels], and gives [queries,
     channels] to the output's layer.
     """
-    model = shape_inference.infer_shapes(model)
     graph = model.graph
     made = {name: node for node in graph.node for name in node.output}
     readers, known, values = readers_of(model), shapes(model), constants(model)
@@ -62,12 +56,7 @@ def fuse_attention(model: ModelProto) -> ModelProto:
             helper.make_node(name, inputs, [out], name=label, domain=DOMAIN, heads=heads)
         )
     graph.initializer.extend(numpy_helper.from_array(a, name) for name, a in tables.items())
-    if bodies:
-        model.functions.extend(bodies.values())
-        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    sort_nodes(model)
-    drop_unused(model)
-    return model
+    model.functions.extend(bodies.values())
 
 
 def _sums_samples(node: NodeProto, made: Mapping[str, NodeProto]) -> bool:
@@ -111,30 +100,15 @@ def _function(
     values: Mapping[str, NDArray[np.generic]],
     points: str,
 ) -> FunctionProto:
-    """The nodes as a function with constants inside; `ends` names what goes in and comes out.
+    """The nodes as a function; `ends` names what goes in and comes out.
 
     The grid of `points`, as large as the weights of a layer, is not among the constants: it is the
     reference, one for each query.
     """
-    names = {**ends, points: "points"}
     side = numpy_helper.from_array(np.array([1, -1, 1, 1, 2]), "grid")
-    body = [
+    start = [
         helper.make_node("Constant", [], ["grid"], value=side),
         helper.make_node("Reshape", ["reference", "grid"], ["points"]),
     ]
-    for node in nodes:
-        for tensor in node.input:
-            if tensor in values and tensor not in names:
-                names[tensor] = f"constant{len(names)}"
-                constant = numpy_helper.from_array(values[tensor], names[tensor])
-                body.append(helper.make_node("Constant", [], [names[tensor]], value=constant))
-        for tensor in node.output:
-            names.setdefault(tensor, f"tensor{len(names)}")
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        copy.name, copy.doc_string = names[node.output[0]], ""
-        copy.input[:] = [names[tensor] for tensor in node.input]
-        copy.output[:] = [names[tensor] for tensor in node.output]
-        body.append(copy)
-    opset = [helper.make_opsetid("", 18)]
-    return helper.make_function(DOMAIN, name, INPUTS, [OUTPUT], body, opset, ["heads"])
+    body = copied(nodes, {**ends, points: "points"}, values)
+    return function(name, INPUTS, OUTPUT, [*start, *body], ["heads"])

@@ -1,22 +1,15 @@
 """Deformable attention as one node computes what its standard operators compute."""
 
-import io
-import warnings
-
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
 
-from calibration.fuse import fuse_attention
+from calibration.fuse import fuse
 from calibration.simplify import simplify
-from cropseg_edge.engines.onnxruntime import add_operators
-from cropseg_edge.fade.compiled import library
+from tests.calibration.exporting import BOTH, exported, needs_library, own_nodes, run, session
 from training.models.deformable_attention import DeformableAttention, reference_points
-
-needs_library = pytest.mark.skipif(library() is None, reason="the compiled library is not built")
 
 
 class Attention(torch.nn.Module):
@@ -36,26 +29,6 @@ class Attention(torch.nn.Module):
         return self.attn(query, self.reference, value, self.levels)
 
 
-def exported(module, query, value):
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module.eval(), (query, value), buffer, input_names=["query", "value"],
-            output_names=["out"], opset_version=18, dynamo=False,
-        )  # fmt: skip
-    return simplify(buffer.getvalue())
-
-
-def session(model, compiled):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    assert not compiled or add_operators(options)
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-
-
 CASES = [
     # width, queries' grids, levels, heads, points, value_ratio: depth 8, 16, 32, and others
     (64, [(12, 16), (6, 8), (3, 4)], [(6, 8)], 4, 4, 0.5),
@@ -66,33 +39,31 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_library)])
+@pytest.mark.parametrize("compiled", BOTH)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_one_node_gives_what_pytorch_gives(case, compiled):
     module = Attention(*case)
     width, queries, levels = case[:3]
     query = torch.randn(1, sum(h * w for h, w in queries), width)
     value = torch.randn(1, sum(h * w for h, w in levels), width)
-    fused = fuse_attention(exported(module, query, value))
-    assert [n.op_type for n in fused.graph.node if n.domain] == [
-        f"DeformableAttention{len(levels)}"
-    ]
+    fused = fuse(exported(module, query=query, value=value))
+    assert own_nodes(fused) == [f"DeformableAttention{len(levels)}"]
     onnx.checker.check_model(fused)
-    (out,) = session(fused, compiled).run(None, {"query": query.numpy(), "value": value.numpy()})
+    out = run(fused, compiled, query=query.numpy(), value=value.numpy())
     with torch.no_grad():
         np.testing.assert_allclose(out, module(query, value).numpy(), atol=2e-5, rtol=1e-5)
 
 
 def test_folding_again_gives_the_standard_operators_back():
     module = Attention(*CASES[0])
-    graph = exported(module, torch.randn(1, 252, 64), torch.randn(1, 48, 64))
-    again = simplify(fuse_attention(graph).SerializeToString())
+    graph = exported(module, query=torch.randn(1, 252, 64), value=torch.randn(1, 48, 64))
+    again = simplify(fuse(graph).SerializeToString())
     assert {n.op_type for n in again.graph.node} == {n.op_type for n in graph.graph.node}
     assert not again.functions
-    fused = fuse_attention(again)
-    assert sum(node.domain == "cropseg" for node in fused.graph.node) == 1
+    fused = fuse(again)
+    assert len(own_nodes(fused)) == 1
     session(fused, False)  # ONNX Runtime opens it a second time
-    assert [n.op_type for n in simplify(fused.SerializeToString()).graph.node if n.domain] == []
+    assert own_nodes(simplify(fused.SerializeToString())) == []
 
 
 def test_another_sum_is_left_alone():
@@ -105,7 +76,7 @@ def test_another_sum_is_left_alone():
     axes = onnx.numpy_helper.from_array(np.array([1]), "axes")
     graph = helper.make_graph(nodes, "norm", [x], [y], [axes])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    assert [n.op_type for n in fuse_attention(model).graph.node] == ["Mul", "ReduceSum"]
+    assert [n.op_type for n in fuse(model).graph.node] == ["Mul", "ReduceSum"]
 
 
 def lone_node(sides, heads=2):
@@ -133,7 +104,7 @@ def inputs(value=(12, 16), offsets=(5, 16), logits=(5, 8), reference=(5, 2), sha
 
 
 def run_lone(feed):
-    return session(lone_node([list(a.shape) for a in feed.values()]), True).run(None, feed)[0]
+    return run(lone_node([list(a.shape) for a in feed.values()]), True, **feed)
 
 
 @needs_library

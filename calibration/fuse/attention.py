@@ -1,0 +1,115 @@
+"""softmax(Q K^T / sqrt(depth)) V as one node, `cropseg::Attention`, whole or in windows."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
+
+from calibration.fuse.body import DOMAIN, function
+from calibration.simplify import constants, readers_of, shapes
+
+NAME = "Attention"
+MULTIPLE, MOST_DEPTH = 4, 128  # what the compiled operator takes
+
+
+def fuse_attention(model: ModelProto) -> None:
+    """Fuse self-attentions that have neither a bias nor rotations.
+
+    A node takes [windows, tokens, 3, heads, depth], queries, keys and values, and gives [windows,
+    tokens, heads, depth].
+    """
+    graph = model.graph
+    made = {name: node for node in graph.node for name in node.output}
+    readers, known, values = readers_of(model), shapes(model), constants(model)
+    found = False
+    for softmax in [node for node in graph.node if node.op_type == "Softmax"]:
+        group = _group(softmax, made, readers, values)
+        if group is None:
+            continue
+        inner, qkv, out = group
+        windows, tokens, three, heads, depth = known[qkv]
+        product = made[softmax.input[0]]
+        after = readers[softmax.output[0]][0]
+        if (
+            three != 3
+            or depth % MULTIPLE
+            or depth > MOST_DEPTH
+            or known[product.input[0]] != (windows, heads, tokens, depth)
+            or known[product.input[1]] != (windows, heads, depth, tokens)
+            or known[after.input[1]] != (windows, heads, tokens, depth)
+            or known[out] != (windows, tokens, heads, depth)
+            or not np.isclose(_scale(inner, values), depth**-0.5, rtol=1e-6)
+        ):
+            continue
+        for node in inner:
+            graph.node.remove(node)
+        graph.node.append(helper.make_node(NAME, [qkv], [out], f"{NAME}/{out}", domain=DOMAIN))
+        found = True
+    if found:
+        model.functions.append(_function())
+
+
+def _group(
+    softmax: NodeProto,
+    made: Mapping[str, NodeProto],
+    readers: Mapping[str, list[NodeProto]],
+    values: Mapping[str, NDArray[np.generic]],
+) -> tuple[list[NodeProto], str, str] | None:
+    """The nodes of the attention around a softmax, what they read and what they give."""
+    product, after = made.get(softmax.input[0]), readers[softmax.output[0]]
+    if product is None or product.op_type != "MatMul" or after[0].op_type != "MatMul":
+        return None
+    end = readers[after[0].output[0]][0]
+    if end.op_type != "Transpose":
+        return None
+    inner = [product, softmax, after[0], end]
+    split = None
+    for at, tensor in enumerate((*product.input, after[0].input[1])):
+        while (node := made.get(tensor)) is not None and node.op_type != "Split":
+            if node.op_type not in ("Transpose", "Squeeze", "Mul"):
+                return None
+            inner.append(node)
+            tensor = next(name for name in node.input if name not in values)
+        if node is None or list(node.output).index(tensor) != at or split not in (None, node):
+            return None
+        split = node
+    assert split is not None  # there were three tensors
+    inner.append(split)
+    own = {name for node in inner for name in node.output} - set(end.output)
+    if any(reader not in inner for name in own for reader in readers.get(name, [])):
+        return None
+    return inner, split.input[0], end.output[0]
+
+
+def _scale(nodes: list[NodeProto], values: Mapping[str, NDArray[np.generic]]) -> float:
+    """What the scores are multiplied by."""
+    factors = [
+        values[n] for node in nodes if node.op_type == "Mul" for n in node.input if n in values
+    ]
+    return float(np.prod([factor.item() for factor in factors if factor.size == 1]))
+
+
+def _function() -> FunctionProto:
+    def node(kind: str, inputs: str, outputs: str, **attributes: object) -> NodeProto:
+        return helper.make_node(kind, inputs.split(), outputs.split(), **attributes)
+
+    body = [
+        node("Transpose", "qkv", "moved", perm=[2, 0, 3, 1, 4]),
+        node("Split", "moved", "one two three", num_outputs=3),
+        node("Constant", "", "first", value_ints=[0]),
+        node("Squeeze", "one first", "query"),
+        node("Squeeze", "two first", "key"),
+        node("Squeeze", "three first", "value"),
+        node("Shape", "query", "depth", start=-1),
+        node("Cast", "depth", "number", to=TensorProto.FLOAT),
+        node("Sqrt", "number", "root"),
+        node("Reciprocal", "root", "scale"),
+        node("Mul", "query scale", "scaled"),
+        node("Transpose", "key", "turned", perm=[0, 1, 3, 2]),
+        node("MatMul", "scaled turned", "scores"),
+        node("Softmax", "scores", "weights", axis=-1),
+        node("MatMul", "weights value", "heads"),
+        node("Transpose", "heads", "attended", perm=[0, 2, 1, 3]),
+    ]
+    return function(NAME, ["qkv"], "attended", body)

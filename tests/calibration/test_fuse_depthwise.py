@@ -1,0 +1,60 @@
+"""A depthwise convolution as one node computes what ONNX Runtime's computes."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from calibration.fuse import fuse
+from tests.calibration.exporting import BOTH, exported, needs_library, own_nodes, run
+
+
+def convolution(channels, bias=True, **settings):
+    torch.manual_seed(0)
+    settings = {"kernel_size": 3, "padding": 1, "groups": channels} | settings
+    return nn.Conv2d(channels, channels, bias=bias, **settings)
+
+
+def picture(channels, height, width):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(1, channels, height, width, generator=generator)
+
+
+@pytest.mark.parametrize("compiled", BOTH)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2), (7, 33), (12, 64)], ids=str)
+def test_one_node_gives_what_pytorch_gives(size, bias, compiled):
+    module, x = convolution(25, bias), picture(25, *size)
+    fused = fuse(exported(module, x=x))
+    assert own_nodes(fused) == ["DepthwiseConvolution"]
+    onnx.checker.check_model(fused)
+    with torch.no_grad():
+        np.testing.assert_allclose(run(fused, compiled, x=x.numpy()), module(x).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("channels", "settings"),
+    [
+        (32, {}),
+        (25, {"groups": 5}),
+        (25, {"stride": 2}),
+        (25, {"dilation": 2}),
+        (25, {"padding": 0}),
+        (25, {"kernel_size": 5, "padding": 2}),
+    ],
+    ids=str,
+)
+def test_another_convolution_is_left_alone(channels, settings):
+    module = convolution(channels, **settings)
+    assert own_nodes(fuse(exported(module, x=picture(channels, 9, 9)))) == []
+
+
+@needs_library
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_non_finite_input_does_not_become_a_number(bad):
+    x = picture(25, 6, 20).numpy()
+    x[0, 3, 2, 19] = bad
+    out = run(fuse(exported(convolution(25), x=picture(25, 6, 20))), True, x=x)
+    assert not np.isfinite(out[0, 3, 1:4, 18:]).any()
+    assert np.isfinite(out[0, :3]).all()
