@@ -29,13 +29,11 @@ def values(arms: dict[str, Any], arm: str, test: str, figure: str) -> F64:
     return np.array([seed[test][figure] for seed in arms[arm]])
 
 
-def closed(arms: dict[str, Any], test: str) -> F64:
-    """Share of the gap between stage 1 and the truth's labels that stage 2 closes, percent, by
-    seed; stage 1 is the one that was trained as long as stage 2."""
-    first, second, truth = (
-        values(arms, arm, test, "miou") for arm in ("stage 1, as long", "stage 2", "truth")
-    )
-    return 100 * (second - first) / (truth - first)
+def closed(arms: dict[str, Any], arm: str, test: str) -> F64:
+    """Share of the gap between stage 1 and the truth's labels that an arm closes, percent, by
+    seed."""
+    first, own, truth = (values(arms, name, test, "miou") for name in ("stage 1", arm, "truth"))
+    return 100 * (own - first) / (truth - first)
 
 
 def markdown(arms: dict[str, Any]) -> list[str]:
@@ -47,9 +45,9 @@ def markdown(arms: dict[str, Any]) -> list[str]:
         for arm in ARMS:
             cells = (spread(values(arms, arm, test, figure)) for test in TESTS)
             lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-        if figure == "miou":
-            cells = (spread(closed(arms, test), 0) for test in TESTS)
-            lines.append("| share of the gap closed by stage 2, % | " + " | ".join(cells) + " |")
+        for arm in ("stage 2", "stage 1, as long") if figure == "miou" else ():
+            cells = (spread(closed(arms, arm, test), 0) for test in TESTS)
+            lines.append(f"| share of the gap closed by {arm} (%) | " + " | ".join(cells) + " |")
         lines.append("")
     return lines
 
