@@ -3,7 +3,7 @@
 python benchmarks/engine_parts.py [BUNDLE] [--runs N] [--json FILE]
 
 Milliseconds of one ONNX Runtime thread, the median run of each node, FP32 and INT8 in turns; last,
-what both take without the compiled operators, deformable attention being standard ones.
+what both take without the compiled operators, their bodies of standard ones running instead.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from cropseg_edge.bundle import Bundle, read_bundle, shipped_bundle
 from cropseg_edge.engines.onnxruntime import add_operators
 
 PARTS = {  # by operator; the rest is "other"
-    "convolutions": ("Conv", "FusedConv", "ConvTranspose", "QLinearConv"),
+    "convolutions": ("Conv", "FusedConv", "ConvTranspose", "QLinearConv", "DepthwiseConvolution"),
     "linear layers": ("Gemm", "QGemm"),
     "quantizing and dequantizing": ("QuantizeLinear", "DequantizeLinear"),
-    "attention: QK, Softmax, PV": ("MatMul", "FusedMatMul", "Softmax"),
+    "attention: QK, Softmax, PV": ("Attention", "MatMul", "FusedMatMul", "Softmax"),
     "deformable attention": ("DeformableAttention1", "DeformableAttention3"),
     "GridSample": ("GridSample",),
     "norms, activations, adding": (

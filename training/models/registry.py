@@ -84,7 +84,7 @@ NANO = ModelSize(
     detail=True,
     fine=2,
     subpixel=2,
-    window=10,
+    window=11,
     global_blocks=(3, 7),
     grid=(30, 40),
 )
