@@ -108,15 +108,17 @@ class Harness:
         message.data.frombytes(cv2.imencode(".jpg", pixels)[1].tobytes())
         return message
 
-    def send(self, message: Any) -> tuple[Image | None, CropMaskStatus]:
-        """Publish a message and wait for the status with its stamp; the mask that came with it."""
+    def send(self, message: Any) -> tuple[Image, CropMaskStatus]:
+        """Publish a message; the mask and the status with its stamp, which come in any order."""
         publisher = self.image if isinstance(message, Image) else self.compressed
         publisher.publish(message)
         stamp = stamp_ns(message.header)
-        self.wait(lambda: any(stamp_ns(status.header) == stamp for status in self.statuses))
-        status = next(s for s in self.statuses if stamp_ns(s.header) == stamp)
-        mask = next((m for m in self.masks if stamp_ns(m.header) == stamp), None)
-        return mask, status
+
+        def own(heard: list[Any]) -> Any:
+            return next((m for m in heard if stamp_ns(m.header) == stamp), None)
+
+        self.wait(lambda: own(self.masks) and own(self.statuses))
+        return own(self.masks), own(self.statuses)
 
     def close(self) -> None:
         """Leave the graph."""

@@ -110,7 +110,6 @@ def test_compressed_images_are_segmented_and_truncated_ones_refused(
     harness.connect(harness.jpeg, harness.compressed)
     mask, status = harness.send(harness.jpeg())
     assert status.status == 0, status.reason
-    assert mask is not None
     assert (mask.height, mask.width) == (48, 64)
 
     cut = harness.jpeg()
@@ -118,7 +117,6 @@ def test_compressed_images_are_segmented_and_truncated_ones_refused(
     mask, status = harness.send(cut)
     assert status.status == 2
     assert status.reason
-    assert mask is not None
     assert set(mask.data) == {UNKNOWN}
     assert harness.send(harness.jpeg())[1].status == 0
     graph.stop("segmentation_node")
