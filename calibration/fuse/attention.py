@@ -1,12 +1,13 @@
 """softmax(Q K^T / sqrt(depth)) V as one node, `cropseg::Attention`, whole or in windows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
-from calibration.fuse.body import DOMAIN, function
+from calibration.fuse.body import DOMAIN, OPSET, copied, function
 from calibration.simplify import constants, readers_of, shapes
 
 NAME = "Attention"
@@ -17,7 +18,7 @@ def fuse_attention(model: ModelProto) -> None:
     """Fuse self-attentions that have neither a bias nor rotations.
 
     A node takes [windows, tokens, 3, heads, depth], queries, keys and values, and gives [windows,
-    tokens, heads, depth].
+    tokens, heads, depth]. What a group of nodes computes is tried on random numbers.
     """
     graph = model.graph
     made = {name: node for node in graph.node for name in node.output}
@@ -28,19 +29,7 @@ def fuse_attention(model: ModelProto) -> None:
         if group is None:
             continue
         inner, qkv, out = group
-        windows, tokens, three, heads, depth = known[qkv]
-        product = made[softmax.input[0]]
-        after = readers[softmax.output[0]][0]
-        if (
-            three != 3
-            or depth % MULTIPLE
-            or depth > MOST_DEPTH
-            or known[product.input[0]] != (windows, heads, tokens, depth)
-            or known[product.input[1]] != (windows, heads, depth, tokens)
-            or known[after.input[1]] != (windows, heads, tokens, depth)
-            or known[out] != (windows, tokens, heads, depth)
-            or not np.isclose(_scale(inner, values), depth**-0.5, rtol=1e-6)
-        ):
+        if not _attends([node for node in graph.node if node in inner], qkv, out, known, values):
             continue
         for node in inner:
             graph.node.remove(node)
@@ -82,19 +71,41 @@ def _group(
     return inner, split.input[0], end.output[0]
 
 
-def _scale(nodes: list[NodeProto], values: Mapping[str, NDArray[np.generic]]) -> float:
-    """What the scores are multiplied by."""
-    factors = [
-        values[n] for node in nodes if node.op_type == "Mul" for n in node.input if n in values
-    ]
-    return float(np.prod([factor.item() for factor in factors if factor.size == 1]))
+def _attends(
+    nodes: Sequence[NodeProto],
+    qkv: str,
+    out: str,
+    known: Mapping[str, tuple[int, ...]],
+    values: Mapping[str, NDArray[np.generic]],
+) -> bool:
+    """Whether the nodes compute what the operator does, on random numbers."""
+    shape = known.get(qkv, ())
+    if len(shape) != 5 or shape[2] != 3 or shape[4] % MULTIPLE or shape[4] > MOST_DEPTH:
+        return False
+    numbers = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    results = []
+    for body in (copied(nodes, {qkv: "qkv", out: "attended"}, values), _body()):
+        graph = helper.make_graph(
+            body,
+            "group",
+            [helper.make_tensor_value_info("qkv", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("attended", TensorProto.FLOAT, None)],
+        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        small = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+        results += ReferenceEvaluator(small).run(None, {"qkv": numbers})
+    return results[0].shape == results[1].shape and np.allclose(*results, atol=1e-5)
 
 
 def _function() -> FunctionProto:
+    return function(NAME, ["qkv"], "attended", _body())
+
+
+def _body() -> list[NodeProto]:
     def node(kind: str, inputs: str, outputs: str, **attributes: object) -> NodeProto:
         return helper.make_node(kind, inputs.split(), outputs.split(), **attributes)
 
-    body = [
+    return [
         node("Transpose", "qkv", "moved", perm=[2, 0, 3, 1, 4]),
         node("Split", "moved", "one two three", num_outputs=3),
         node("Constant", "", "first", value_ints=[0]),
@@ -112,4 +123,3 @@ def _function() -> FunctionProto:
         node("MatMul", "weights value", "heads"),
         node("Transpose", "heads", "attended", perm=[0, 2, 1, 3]),
     ]
-    return function(NAME, ["qkv"], "attended", body)

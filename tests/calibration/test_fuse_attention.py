@@ -78,6 +78,37 @@ def test_a_bias_or_a_rotation_is_left_alone():
         assert own_nodes(fuse(exported(module, x=x))) == []
 
 
+class Square(torch.nn.Module):
+    """An attention where heads, tokens and depth are 4, so that no shape tells them apart."""
+
+    def __init__(self, scale=0.5, order=(0, 1, 2), softmax=-1, out=(0, 2, 1, 3)):
+        super().__init__()
+        self.scale, self.order, self.softmax, self.out = scale, order, softmax, out
+        self.qkv = torch.nn.Linear(16, 48)
+
+    def forward(self, x):
+        parts = self.qkv(x).view(2, 4, 3, 4, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (parts[i] for i in self.order)
+        weights = (q * self.scale @ k.transpose(-2, -1)).softmax(self.softmax)
+        return (weights @ v).permute(self.out)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"scale": 0.25}, {"order": (1, 0, 2)}, {"softmax": -2}, {"out": (0, 1, 2, 3)},
+     {"out": (0, 3, 1, 2)}],
+    ids=str,
+)  # fmt: skip
+def test_only_what_computes_an_attention_becomes_one(changed):
+    x = torch.randn(2, 4, 16)
+    torch.manual_seed(0)
+    module = Square(**changed)
+    fused = fuse(exported(module, x=x))
+    assert ("Attention" in own_nodes(fused)) == (not changed)
+    with torch.no_grad():
+        np.testing.assert_allclose(run(fused, False, x=x.numpy()), module(x).numpy(), atol=1e-5)
+
+
 def lone_node(shape):
     """A graph of one node without a body."""
     node = helper.make_node("Attention", ["qkv"], ["out"], domain="cropseg")
