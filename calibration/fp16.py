@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper, version_converter
 
-from calibration.simplify import sort_nodes
+from calibration.graph import sort_nodes
 from cropseg_edge.errors import ConfigError
 
 FP32_TYPES = ("LayerNormalization", "GridSample")

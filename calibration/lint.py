@@ -12,8 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto
 
+from calibration.graph import constants
 from calibration.layers import attribute, weight_axis
-from calibration.simplify import constants
 
 OPSETS = (17, 19)  # read by the parser of TensorRT 10.3, and enough for float16 scales
 FP16_SCALES = 19

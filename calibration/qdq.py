@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from calibration.graph import constants, sort_nodes
 from calibration.layers import candidates, weight_axis
 from calibration.ranges import Range
-from calibration.simplify import constants, sort_nodes
 from cropseg_edge.errors import ConfigError
 
 PASSING = ("Relu", "MaxPool", "Resize", "Transpose", "Reshape")

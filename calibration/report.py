@@ -9,8 +9,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
+from calibration.graph import constants
 from calibration.measure import Figures
-from calibration.simplify import constants, simplify
+from calibration.simplify import simplify
 from cropseg_edge.bundle import Bundle
 
 STYLE = """

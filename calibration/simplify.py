@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from calibration.graph import constants, drop_unused, readers_of, shapes
 from cropseg_edge.engines.onnxruntime import first_line, runtime_errors
 from cropseg_edge.errors import BundleError
 
@@ -46,38 +47,6 @@ def simplify(graph: bytes, *, widen: bool = True) -> ModelProto:
     drop_unused(model)
     del model.graph.value_info[:]
     return onnx.shape_inference.infer_shapes(model)
-
-
-def shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor that is known, initializers included."""
-    known = {i.name: tuple(i.dims) for i in model.graph.initializer}
-    for info in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        known[info.name] = tuple(d.dim_value for d in info.type.tensor_type.shape.dim)
-    return known
-
-
-def constants(model: ModelProto) -> dict[str, NDArray[np.generic]]:
-    """Initializers by name."""
-    return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-
-
-def sort_nodes(model: ModelProto) -> None:
-    """Put every node behind those that make its inputs; converters append theirs."""
-    made = {tensor.name for tensor in (*model.graph.initializer, *model.graph.input)} | {""}
-    waiting: dict[str, list[NodeProto]] = {}
-    ordered: list[NodeProto] = []
-    ready = list(model.graph.node)[::-1]
-    while ready:
-        node = ready.pop()
-        missing = next((name for name in node.input if name not in made), None)
-        if missing is not None:
-            waiting.setdefault(missing, []).append(node)
-            continue
-        ordered.append(node)
-        made.update(node.output)
-        ready += [n for name in node.output for n in reversed(waiting.pop(name, []))]
-    del model.graph.node[:]
-    model.graph.node.extend(ordered)
 
 
 def _fold_constants(graph: bytes) -> ModelProto:
@@ -292,20 +261,3 @@ def _share_constants(model: ModelProto) -> None:
     for node in model.graph.node:
         for at, name in enumerate(node.input):
             node.input[at] = shared.get(name, name)
-
-
-def drop_unused(model: ModelProto) -> None:
-    read = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-
-
-def readers_of(model: ModelProto) -> dict[str, list[NodeProto]]:
-    found: dict[str, list[NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            found.setdefault(name, []).append(node)
-    for output in model.graph.output:
-        found.setdefault(output.name, []).append(NodeProto())
-    return found

@@ -11,7 +11,7 @@ from calibration.fuse.attention import fuse_attention
 from calibration.fuse.body import DOMAIN
 from calibration.fuse.deformable import fuse_deformable_attention
 from calibration.fuse.depthwise import fuse_depthwise_convolutions
-from calibration.simplify import drop_unused, sort_nodes
+from calibration.graph import drop_unused, sort_nodes
 
 __all__ = ["fuse"]
 

@@ -8,7 +8,7 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from calibration.fuse.body import DOMAIN, OPSET, copied, function
-from calibration.simplify import constants, readers_of, shapes
+from calibration.graph import constants, readers_of, shapes
 
 NAME = "Attention"
 MULTIPLE, MOST_DEPTH = 4, 128  # what the compiled operator takes

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from onnx import FunctionProto, ModelProto, NodeProto, helper, numpy_helper
 
 from calibration.fuse.body import DOMAIN, copied, function
-from calibration.simplify import constants, readers_of, shapes
+from calibration.graph import constants, readers_of, shapes
 
 INPUTS = ("value", "offsets", "logits", "reference", "shapes")
 OUTPUT = "attended"

@@ -4,8 +4,8 @@ import numpy as np
 from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, helper, numpy_helper
 
 from calibration.fuse.body import DOMAIN, function
+from calibration.graph import constants
 from calibration.layers import attribute
-from calibration.simplify import constants
 
 NAME = "DepthwiseConvolution"
 INPUTS = ("image", "weight", "bias")

@@ -7,11 +7,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from calibration.fp16 import to_fp16
+from calibration.graph import constants
 from calibration.layers import candidates, kept_by_rule
 from calibration.lint import lint
 from calibration.qdq import quantize_for_cpu, quantize_for_tensorrt, symmetric_scale
 from calibration.ranges import METHODS, activation_ranges
-from calibration.simplify import constants, simplify
+from calibration.simplify import simplify
 from cropseg_edge.errors import BundleError, ConfigError
 from tests.calibration.conftest import small_graph
 
