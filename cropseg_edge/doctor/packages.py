@@ -73,7 +73,7 @@ def onnxruntime(system: System) -> list[Finding]:
             data=answer,
         )
     offered = [name for name in answer.get("providers", []) if name not in _REMOTE]
-    return [head, *(_provider(system, name) for name in offered)]
+    return [head, *(_provider(system, name) for name in offered), _int8(system)]
 
 
 def _provider(system: System, name: str) -> Finding:
@@ -88,6 +88,15 @@ def _provider(system: System, name: str) -> Finding:
         return Finding(check, Status.FAIL, found, remedy, data=data)
     remedy = "nothing to do: cropseg uses its own TensorRT engine, and this provider's CPU sibling"
     return Finding(check, Status.WARN, found, remedy, data=data)
+
+
+def _int8(system: System) -> Finding:
+    answer = system.probe("int8")
+    if answer.get("exact"):
+        return Finding("  INT8", Status.OK, "adds 8-bit products exactly", data=answer)
+    found = answer.get("error", "this processor adds 8-bit products in 16 bits, which saturate")
+    remedy = "nothing to do: cropseg runs FP32 on the CPU, about half as many frames a second"
+    return Finding("  INT8", Status.WARN, found, remedy, data=answer)
 
 
 def fade(system: System) -> Finding:

@@ -78,6 +78,13 @@ def provider(name: str) -> Answer:
     return {"ran": True}
 
 
+def int8() -> Answer:
+    """Whether this processor adds 8-bit products exactly."""
+    from cropseg_edge.engines.integers import int8_is_exact
+
+    return {"exact": int8_is_exact()}
+
+
 def tensorrt() -> Answer:
     """Version and place."""
     trt = importlib.import_module("tensorrt")
@@ -193,6 +200,7 @@ PROBES: dict[str, Callable[..., Answer]] = {
         opencv,
         onnxruntime,
         provider,
+        int8,
         tensorrt,
         pycuda,
         cuda,

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cropseg_edge.bundle import Bundle
+from cropseg_edge.engines.integers import int8_is_exact
 from cropseg_edge.engines.shapes import output_shapes
 from cropseg_edge.errors import BundleError, EngineError
 from cropseg_edge.fade.compiled import library
+
+log = logging.getLogger("cropseg_edge.engines")
 
 _MOST_THREADS = 4
 
@@ -22,7 +25,8 @@ class OnnxRuntimeEngine:
     Args:
         bundle: the checked bundle.
         threads: of one run; None takes the physical cores this process may use, at most 4.
-        precision: fp32 or int8; None takes the bundle's default.
+        precision: fp32 or int8; None takes the bundle's default, but FP32 where this processor
+            adds 8-bit products wrongly, and says so.
 
     Raises:
         BundleError: ONNX Runtime does not understand the graph, or there is none of that precision.
@@ -37,7 +41,13 @@ class OnnxRuntimeEngine:
         import onnxruntime as ort
 
         self.precision: str = precision or bundle.default_precision(self.name)
-
+        if self.precision == "int8" and not int8_is_exact():
+            self.precision = precision or "fp32"
+            log.warning(
+                "this processor adds 8-bit products in 16 bits, which saturate: masks of INT8 are "
+                "wrong here; %s",
+                "INT8 runs as asked for" if precision else "FP32 runs instead",
+            )
         if threads is not None and threads < 1:
             raise EngineError(f"threads must be at least 1, got {threads}")
         options = ort.SessionOptions()
@@ -120,7 +130,7 @@ def add_operators(options: Any) -> bool:
     try:
         options.register_custom_ops_library(compiled._name)
     except runtime_errors() as error:
-        logging.getLogger("cropseg_edge").warning(
+        log.warning(
             "ONNX Runtime does not take the compiled operators (%s); its own take their place",
             first_line(error),
         )

@@ -24,6 +24,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "providers": ["CPUExecutionProvider"],
     },
     "provider CPUExecutionProvider": {"ran": True},
+    "int8": {"exact": True},
     "bundle": {
         "name": "cropseg-nano 0.1.0",
         "sha256": "3e6b50e04ed1" + 52 * "0",

@@ -61,6 +61,14 @@ def test_a_provider_counts_only_if_it_runs(orin: Planted) -> None:
     assert "onnxruntime-gpu for another GPU" in problems(orin)
 
 
+def test_a_processor_that_adds_8_bit_products_wrongly_is_named(orin: Planted) -> None:
+    assert by_name(orin)["  INT8"].status is Status.OK
+    orin.with_answer("int8", exact=False)
+    finding = by_name(orin)["  INT8"]
+    assert finding.status is Status.WARN
+    assert "FP32" in finding.remedy
+
+
 def test_two_wheels_of_onnxruntime_overwrite_each_other(orin: Planted) -> None:
     orin.answers["onnxruntime"]["distributions"] = ["onnxruntime", "onnxruntime-gpu"]
     assert by_name(orin)["onnxruntime"].status is Status.WARN
