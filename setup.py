@@ -1,4 +1,4 @@
-"""Build of the one compiled part: letterbox, FADE, mask decoding, deformable attention on the CPU.
+"""Build of the one compiled part: letterbox, FADE, mask decoding, operators of ONNX Runtime.
 
 It is a plain shared library. Without a C++ compiler the build goes on; OpenCV, NumPy and ONNX
 Runtime's own operators then do the work.

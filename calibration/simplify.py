@@ -18,6 +18,13 @@ from cropseg_edge.engines.onnxruntime import first_line, runtime_errors
 from cropseg_edge.errors import BundleError
 
 STANDARD = ("", "ai.onnx")
+PLAIN = {  # a transposed convolution's attributes where they change nothing
+    "auto_pad": b"NOTSET",
+    "dilations": [1, 1],
+    "group": 1,
+    "output_padding": [0, 0],
+    "pads": [0, 0, 0, 0],
+}
 SHORT_RUN = 16  # floats; below it ONNX Runtime spends more on broadcasting than on adding
 
 
@@ -126,12 +133,13 @@ def _copies(
     known: dict[str, tuple[int, ...]],
     values: dict[str, NDArray[np.generic]],
 ) -> bool:
-    if node.op_type == "Pad":
-        return node.input[1] in values and not values[node.input[1]].any()
-    if node.op_type != "Slice" or known.get(node.input[0], ()) != known.get(node.output[0]):
+    shape = known.get(node.input[0], ())
+    if not shape or 0 in shape or shape != known.get(node.output[0]):
         return False
+    if node.op_type == "Pad":
+        return len(node.input) > 1 and node.input[1] in values and not values[node.input[1]].any()
     steps = values.get(node.input[4]) if len(node.input) > 4 else np.ones(1)
-    return steps is not None and bool((steps == 1).all()) and 0 not in known[node.input[0]]
+    return node.op_type == "Slice" and steps is not None and bool((steps == 1).all())
 
 
 def _widen_constants(model: ModelProto) -> None:
@@ -183,12 +191,16 @@ def _plain_convolutions(model: ModelProto) -> None:
     Shuffled with the channels last, as ONNX Runtime's integers lie: whole pixels are moved.
     """
     values, known = constants(model), shapes(model)
+    outputs = {tensor.name for tensor in model.graph.output}
     for node in list(model.graph.node):
         weight = values.get(node.input[1]) if node.op_type == "ConvTranspose" else None
         shape = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         if weight is None or weight.shape[2:] != (2, 2) or shape.get("strides") != [2, 2]:
             continue
-        if len(node.input) < 3 or any((*shape.get("pads", ()), *shape.get("output_padding", ()))):
+        others = {k: v for k, v in shape.items() if k not in ("strides", "kernel_shape")}
+        if any(v != PLAIN.get(k) for k, v in others.items()) or node.output[0] in outputs:
+            continue
+        if len(node.input) < 3 or node.input[2] not in values:
             continue
         channels, out = weight.shape[:2]
         batch, _, height, width = known[node.input[0]]

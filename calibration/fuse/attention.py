@@ -56,10 +56,11 @@ def _group(
     split = None
     for at, tensor in enumerate((*product.input, after[0].input[1])):
         while (node := made.get(tensor)) is not None and node.op_type != "Split":
-            if node.op_type not in ("Transpose", "Squeeze", "Mul"):
+            computed = [name for name in node.input if name not in values]
+            if node.op_type not in ("Transpose", "Squeeze", "Mul") or len(computed) != 1:
                 return None
             inner.append(node)
-            tensor = next(name for name in node.input if name not in values)
+            tensor = computed[0]
         if node is None or list(node.output).index(tensor) != at or split not in (None, node):
             return None
         split = node
@@ -80,7 +81,13 @@ def _attends(
 ) -> bool:
     """Whether the nodes compute what the operator does, on random numbers."""
     shape = known.get(qkv, ())
-    if len(shape) != 5 or shape[2] != 3 or shape[4] % MULTIPLE or shape[4] > MOST_DEPTH:
+    if (
+        len(shape) != 5
+        or 0 in shape
+        or shape[2] != 3
+        or shape[4] % MULTIPLE
+        or shape[4] > MOST_DEPTH
+    ):
         return False
     numbers = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     results = []

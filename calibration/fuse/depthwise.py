@@ -4,7 +4,7 @@ import numpy as np
 from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, helper, numpy_helper
 
 from calibration.fuse.body import DOMAIN, function
-from calibration.graph import constants
+from calibration.graph import constants, shapes
 from calibration.layers import attribute
 
 NAME = "DepthwiseConvolution"
@@ -16,13 +16,16 @@ DEFAULT = {"strides": [1, 1], "dilations": [1, 1]}
 
 def fuse_depthwise_convolutions(model: ModelProto) -> None:
     """Fuse depthwise convolutions whose channels do not come in blocks of 16."""
-    values, found = constants(model), False
+    values, known, found = constants(model), shapes(model), False
     for at, node in enumerate(model.graph.node):
         weight = values.get(node.input[1]) if node.op_type == "Conv" else None
-        if weight is None or not _fits(node, weight.shape):
+        if weight is None or not _fits(node, weight.shape) or known[node.input[0]][0] != 1:
             continue
-        bias = node.input[2] if len(node.input) > 2 else f"{node.output[0]}/bias"
-        if bias not in values:
+        bias = node.input[2] if len(node.input) > 2 else ""
+        if bias not in ("", *values):
+            continue
+        if not bias:
+            bias = f"{node.output[0]}/bias"
             zeros = np.zeros(len(weight), np.float32)
             model.graph.initializer.append(numpy_helper.from_array(zeros, bias))
         new = helper.make_node(

@@ -26,7 +26,7 @@ struct Work {
     int tokens, heads, depth;
     float scale;
 
-    int stride() const { return 3 * heads * depth; }
+    ptrdiff_t stride() const { return (ptrdiff_t)3 * heads * depth; }
 };
 
 template <int LANES>
@@ -68,7 +68,7 @@ struct Block {
     Vector highest[VECTORS], total[VECTORS];
 
     // What lies beyond the last query repeats it.
-    MEMBER void read(const float* queries, int count, int stride, int depth, float scale) {
+    MEMBER void read(const float* queries, int count, ptrdiff_t stride, int depth, float scale) {
         for (int q = 0; q < SIDE; ++q) {
             const float* own = queries + (ptrdiff_t)std::min(q, count - 1) * stride;
             for (int d = 0; d < depth; ++d) query[d * SIDE + q] = scale * own[d];
@@ -78,7 +78,7 @@ struct Block {
     }
 
     // Scores of a tile, before the softmax.
-    MEMBER void score(const float* key, int tile, int stride, int depth) {
+    MEMBER void score(const float* key, int tile, ptrdiff_t stride, int depth) {
         std::memset(scores, 0, sizeof scores);
         int k = 0;
         for (; k + ROWS <= tile; k += ROWS)
@@ -112,13 +112,17 @@ struct Block {
         }
     }
 
-    MEMBER void add(const float* value, int tile, int stride, int depth) {
+    MEMBER void add(const float* value, int tile, ptrdiff_t stride, int depth) {
+        asm volatile("" : "+m"(highest), "+m"(total));  // to memory: sums need the registers
         for (int d = 0; d < depth; d += ROWS)
             multiply<LANES, VECTORS, ROWS>(value + d, 1, stride, scores, tile, sums + d * SIDE);
     }
 
-    MEMBER void write(int count, int stride, int depth, float* out) {
+    MEMBER void write(int count, ptrdiff_t stride, int depth, float* out) {
         Vector* sum = reinterpret_cast<Vector*>(sums);
+        // The highest score weighs 1; without it there was none above -inf.
+        for (int v = 0; v < VECTORS; ++v)
+            total[v] = total[v] > 0.5f ? total[v] : Vector{} + __builtin_nanf("");
         for (int d = 0; d < depth; ++d)
             for (int v = 0; v < VECTORS; ++v) sum[d * VECTORS + v] /= total[v];
         for (int q = 0; q < count; ++q)
@@ -129,7 +133,7 @@ struct Block {
 template <int LANES, int VECTORS>
 INLINE void attend_block(const Work& w, const float* queries, const float* keys,
                          const float* values, int count, float* out) {
-    const int stride = w.stride();
+    const ptrdiff_t stride = w.stride();
     Block<LANES, VECTORS> block;
     block.read(queries, count, stride, w.depth, w.scale);
     for (int first = 0; first < w.tokens; first += TILE) {
@@ -173,7 +177,7 @@ void compute(void* state, ort::Context* context) {
     float* out = operators::output(node, context, sides, 4);
     const int64_t count = windows * tokens * heads * depth;
     if (!out || !count) return;
-    if (side[2] != 3 || depth % ROWS || depth > MOST_DEPTH || tokens > 1 << 20)
+    if (qkv.rank != 5 || side[2] != 3 || depth % ROWS || depth > MOST_DEPTH || tokens > 1 << 20)
         return operators::refuse(out, count);
     Work work{qkv.floats(), out,         (int)tokens, (int)heads,
               (int)depth,   1 / std::sqrt((float)depth)};

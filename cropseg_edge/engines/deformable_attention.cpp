@@ -161,21 +161,23 @@ void attend_part(void* work, size_t part) {
     attend(w, first, std::min(first + QUERIES, w.queries));
 }
 
-bool fits(const operators::Tensor& value, const operators::Tensor& offsets, const operators::Tensor& logits, const operators::Tensor& reference,
-          const operators::Tensor& shapes, int64_t heads) {
-    const int64_t queries = logits.sides[0], levels = shapes.sides[0];
-    if (heads < 1 || levels < 1 || shapes.sides[1] != 2 || queries < 0) return false;
+bool fits(const operators::Tensor (&in)[5], int64_t heads) {
+    for (const operators::Tensor& tensor : in)
+        if (tensor.rank != 2) return false;
+    const int64_t *value = in[0].sides, *offsets = in[1].sides, *logits = in[2].sides;
+    const int64_t *reference = in[3].sides, queries = logits[0], levels = in[4].sides[0];
+    if (heads < 1 || levels < 1 || in[4].sides[1] != 2) return false;
     int64_t cells = 0;
     for (int64_t i = 0; i < levels; ++i) {
-        const int64_t* side = (const int64_t*)shapes.data + 2 * i;
+        const int64_t* side = (const int64_t*)in[4].data + 2 * i;
         if (side[0] < 1 || side[1] < 1 || side[0] > 1 << 12 || side[1] > 1 << 12) return false;
         cells += side[0] * side[1];
     }
-    return value.sides[0] == cells && value.sides[1] > 0 && value.sides[1] % heads == 0 &&
-           cells * value.sides[1] < 1 << 30 && logits.sides[1] > 0 &&
-           logits.sides[1] % (heads * levels) == 0 && offsets.sides[0] == queries &&
-           offsets.sides[1] == 2 * logits.sides[1] && reference.sides[0] == queries &&
-           reference.sides[1] == 2;
+    return value[0] == cells && cells <= 1 << 24 &&  // rows are counted in float32
+           value[1] > 0 && value[1] % heads == 0 && cells * value[1] < 1 << 30 &&
+           logits[1] > 0 && logits[1] % (heads * levels) == 0 && logits[1] <= 1 << 20 &&
+           offsets[0] == queries && offsets[1] == 2 * logits[1] && reference[0] == queries &&
+           reference[1] == 2;
 }
 
 void compute(void* state, ort::Context* context) {
@@ -187,8 +189,7 @@ void compute(void* state, ort::Context* context) {
     const int64_t sides[] = {std::max(logits.sides[0], none), std::max(value.sides[1], none)};
     float* out = operators::output(node, context, sides, 2);
     if (!out) return;
-    if (!fits(in[0], in[1], in[2], in[3], in[4], node.heads))
-        return operators::refuse(out, sides[0] * sides[1]);
+    if (!fits(in, node.heads)) return operators::refuse(out, sides[0] * sides[1]);
     const int heads = (int)node.heads, levels = (int)shapes.sides[0];
     Work work{value.floats(), in[1].floats(), logits.floats(), in[3].floats(),
               (const int64_t*)shapes.data, out, (int)logits.sides[0], heads,

@@ -66,8 +66,9 @@ void compute(void* state, ort::Context* context) {
     float* out = operators::output(node, context, sides, 4);
     if (!out || !count) return;
     const int64_t *weight = in[1].sides, channels = sides[1];
-    if (sides[0] != 1 || weight[0] != channels || weight[1] != 1 || weight[2] != 3 ||
-        weight[3] != 3 || in[2].sides[0] != channels)
+    if (in[0].rank != 4 || in[1].rank != 4 || in[2].rank != 1 || sides[0] != 1 ||
+        weight[0] != channels || weight[1] != 1 || weight[2] != 3 || weight[3] != 3 ||
+        in[2].sides[0] != channels)
         return operators::refuse(out, count);
     Work work{in[0].floats(), in[1].floats(), in[2].floats(), out,
               (int)channels,  (int)sides[2],  (int)sides[3]};

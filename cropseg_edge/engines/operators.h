@@ -11,6 +11,7 @@ namespace operators {
 constexpr size_t MOST_SIDES = 5;
 
 struct Tensor {
+    size_t rank = 0;
     int64_t sides[MOST_SIDES] = {-1, -1, -1, -1, -1};  // -1 everywhere where there are more
     void* data = nullptr;
 
@@ -35,12 +36,11 @@ inline Tensor input(const Node& node, ort::Context* context, size_t at) {
     Tensor tensor;
     const ort::Value* value = nullptr;
     ort::Shape* shape = nullptr;
-    size_t count = 0;
     ort::call<ort::INPUT>(node.api, (const ort::Context*)context, at, &value);
     ort::call<ort::TENSOR_SHAPE>(node.api, value, &shape);
-    ort::call<ort::DIMENSIONS_COUNT>(node.api, (const ort::Shape*)shape, &count);
-    if (count <= MOST_SIDES)
-        ort::call<ort::DIMENSIONS>(node.api, (const ort::Shape*)shape, tensor.sides, count);
+    ort::call<ort::DIMENSIONS_COUNT>(node.api, (const ort::Shape*)shape, &tensor.rank);
+    if (tensor.rank <= MOST_SIDES)
+        ort::call<ort::DIMENSIONS>(node.api, (const ort::Shape*)shape, tensor.sides, tensor.rank);
     ort::release<ort::RELEASE_SHAPE>(node.api, shape);
     ort::call<ort::TENSOR_DATA>(node.api, (ort::Value*)value, &tensor.data);
     return tensor;

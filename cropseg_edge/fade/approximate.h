@@ -36,5 +36,6 @@ INLINE float exp_negative(float x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    return as_float(as_bits(p) + (int32_t)((uint32_t)as_bits(shifted) << 23));
+    const float power = as_float(as_bits(p) + (int32_t)((uint32_t)as_bits(shifted) << 23));
+    return x == x ? power : x;  // the sum of bits may make a number of a NaN
 }

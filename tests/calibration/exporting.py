@@ -6,6 +6,7 @@ import warnings
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 from calibration.simplify import simplify
 from cropseg_edge.engines.onnxruntime import add_operators
@@ -42,3 +43,21 @@ def run(model, compiled, **feed):
 
 def own_nodes(model):
     return [node.op_type for node in model.graph.node if node.domain]
+
+
+def lone_node(kind, feed, **attributes):
+    """A graph of one node without a body that takes `feed`."""
+    node = helper.make_node(kind, list(feed), ["out"], domain="cropseg", **attributes)
+    graph = helper.make_graph(
+        [node],
+        "lone",
+        [
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+            )
+            for name, array in feed.items()
+        ],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("cropseg", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)

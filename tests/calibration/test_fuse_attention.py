@@ -4,11 +4,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
 
 from calibration.fuse import fuse
 from calibration.simplify import simplify
-from tests.calibration.exporting import BOTH, exported, needs_library, own_nodes, run
+from tests.calibration.exporting import BOTH, exported, lone_node, needs_library, own_nodes, run
 from training.models.positions import RelativeBias, rotations
 from training.models.vit import Attention
 
@@ -109,21 +108,9 @@ def test_only_what_computes_an_attention_becomes_one(changed):
         np.testing.assert_allclose(run(fused, False, x=x.numpy()), module(x).numpy(), atol=1e-5)
 
 
-def lone_node(shape):
-    """A graph of one node without a body."""
-    node = helper.make_node("Attention", ["qkv"], ["out"], domain="cropseg")
-    graph = helper.make_graph(
-        [node],
-        "lone",
-        [helper.make_tensor_value_info("qkv", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
-    )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("cropseg", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
-
-
 def lone(qkv):
-    return run(lone_node(list(qkv.shape)), True, qkv=qkv.astype(np.float32))
+    feed = {"qkv": qkv.astype(np.float32)}
+    return run(lone_node("Attention", feed), True, **feed)
 
 
 def reference(qkv):
@@ -159,6 +146,20 @@ def test_a_non_finite_input_does_not_become_a_number(bad, which):
     assert np.isfinite(out[:, :, 0]).all()  # the other head
     hit = out[0, 5, 1] if which == 0 else out[0, :, 1]
     assert not np.isfinite(hit).all()
+
+
+@needs_library
+def test_a_nan_of_any_bits_does_not_become_a_number():
+    qkv = np.random.default_rng(0).normal(size=(1, 9, 3, 1, 8)).astype(np.float32)
+    qkv[0, 5, 0, 0, 2] = np.uint32(0x7FC0007F).view(np.float32)
+    assert np.isnan(lone(qkv)[0, 5]).all()
+
+
+@needs_library
+def test_scores_that_are_all_minus_infinity_give_nan():
+    qkv = np.full((1, 70, 3, 1, 8), 1e20)
+    qkv[:, :, 1] *= -1
+    assert np.isnan(lone(qkv)).all()
 
 
 @needs_library

@@ -8,7 +8,15 @@ from onnx import TensorProto, helper
 
 from calibration.fuse import fuse
 from calibration.simplify import simplify
-from tests.calibration.exporting import BOTH, exported, needs_library, own_nodes, run, session
+from tests.calibration.exporting import (
+    BOTH,
+    exported,
+    lone_node,
+    needs_library,
+    own_nodes,
+    run,
+    session,
+)
 from training.models.deformable_attention import DeformableAttention, reference_points
 
 
@@ -66,6 +74,47 @@ def test_folding_again_gives_the_standard_operators_back():
     assert own_nodes(simplify(fused.SerializeToString())) == []
 
 
+class Pair(torch.nn.Module):
+    """Two attentions whose queries, as many in both, lie on different grids."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide = Attention(32, [(4, 6)], [(6, 8)], 2, 2, 1.0)
+        self.tall = Attention(32, [(6, 4)], [(6, 8)], 2, 2, 1.0)
+        with torch.no_grad():
+            for parameter in self.tall.parameters():
+                parameter.mul_(0.9)  # equal layers would become one
+
+    def forward(self, query, value):
+        return self.wide(query, value) - self.tall(query, value)
+
+
+@pytest.mark.parametrize("compiled", BOTH)
+def test_each_attention_keeps_its_own_grid_of_queries(compiled):
+    module, query, value = Pair(), torch.randn(1, 24, 32), torch.randn(1, 48, 32)
+    fused = fuse(exported(module, query=query, value=value))
+    assert own_nodes(fused) == ["DeformableAttention1"] * 2
+    with torch.no_grad():
+        expected = module(query, value).numpy()
+    out = run(fused, compiled, query=query.numpy(), value=value.numpy())
+    np.testing.assert_allclose(out, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("align_corners", 1), ("padding_mode", "border"), ("mode", "nearest")]
+)
+def test_another_way_of_sampling_is_refused(name, value):
+    module = Attention(*CASES[0])
+    graph = exported(module, query=torch.randn(1, 252, 64), value=torch.randn(1, 48, 64))
+    for node in graph.graph.node:
+        if node.op_type == "GridSample":
+            kept = [a for a in node.attribute if a.name != name]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute(name, value)])
+    with pytest.raises(ValueError, match="computes something else"):
+        fuse(graph)
+
+
 def test_another_sum_is_left_alone():
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 1])
@@ -79,21 +128,6 @@ def test_another_sum_is_left_alone():
     assert [n.op_type for n in fuse(model).graph.node] == ["Mul", "ReduceSum"]
 
 
-def lone_node(sides, heads=2):
-    """A graph of one node without a body, its inputs of these sides."""
-    types = [TensorProto.FLOAT] * 4 + [TensorProto.INT64]
-    names = ["value", "offsets", "logits", "reference", "shapes"]
-    node = helper.make_node("DeformableAttention1", names, ["out"], domain="cropseg", heads=heads)
-    graph = helper.make_graph(
-        [node],
-        "lone",
-        [helper.make_tensor_value_info(*x) for x in zip(names, types, sides, strict=True)],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
-    )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("cropseg", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
-
-
 def inputs(value=(12, 16), offsets=(5, 16), logits=(5, 8), reference=(5, 2), shapes=((3, 4),)):
     generator = np.random.default_rng(0)
     made = {
@@ -104,7 +138,7 @@ def inputs(value=(12, 16), offsets=(5, 16), logits=(5, 8), reference=(5, 2), sha
 
 
 def run_lone(feed):
-    return run(lone_node([list(a.shape) for a in feed.values()]), True, **feed)
+    return run(lone_node("DeformableAttention1", feed, heads=2), True, **feed)
 
 
 @needs_library
@@ -116,7 +150,8 @@ def test_a_fitting_node_gives_numbers():
 @pytest.mark.parametrize(
     "wrong",
     [{"shapes": ((3, 5),)}, {"shapes": ((0, 4),)}, {"shapes": ((-3, -4),)}, {"offsets": (5, 8)},
-     {"reference": (4, 2)}, {"logits": (5, 7)}, {"value": (12, 17)}],
+     {"reference": (4, 2)}, {"logits": (5, 7)}, {"value": (12, 17)}, {"value": (12, 16, 0)},
+     {"logits": (5, 8, 0)}, {"offsets": (5, 8, 2)}],
     ids=str,
 )  # fmt: skip
 def test_a_node_whose_inputs_do_not_fit_gives_nan(wrong):

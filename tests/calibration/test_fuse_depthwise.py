@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from calibration.fuse import fuse
-from tests.calibration.exporting import BOTH, exported, needs_library, own_nodes, run
+from tests.calibration.exporting import BOTH, exported, lone_node, needs_library, own_nodes, run
 
 
 def convolution(channels, bias=True, **settings):
@@ -50,6 +50,10 @@ def test_another_convolution_is_left_alone(channels, settings):
     assert own_nodes(fuse(exported(module, x=picture(channels, 9, 9)))) == []
 
 
+def test_two_pictures_at_once_are_left_alone():
+    assert own_nodes(fuse(exported(convolution(25), x=torch.zeros(2, 25, 9, 9)))) == []
+
+
 @needs_library
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_non_finite_input_does_not_become_a_number(bad):
@@ -58,3 +62,24 @@ def test_a_non_finite_input_does_not_become_a_number(bad):
     out = run(fuse(exported(convolution(25), x=picture(25, 6, 20))), True, x=x)
     assert not np.isfinite(out[0, 3, 1:4, 18:]).any()
     assert np.isfinite(out[0, :3]).all()
+
+
+@needs_library
+@pytest.mark.parametrize(
+    "sides",
+    [
+        {"x": (1, 4, 5, 7, 3)},
+        {"weight": (4, 1, 3, 3, 0)},
+        {"weight": (4, 1, 3, 2)},
+        {"bias": (4, 0)},
+        {"x": (2, 4, 5, 7)},
+        {"bias": (3,)},
+    ],
+    ids=str,
+)
+def test_inputs_that_do_not_fit_give_nan(sides):
+    sides = {"x": (1, 4, 5, 7), "weight": (4, 1, 3, 3), "bias": (4,)} | sides
+    feed = {name: np.zeros(side, np.float32) for name, side in sides.items()}
+    out = run(lone_node("DepthwiseConvolution", feed), True, **feed)
+    assert np.isnan(out).all()
+    assert out.size

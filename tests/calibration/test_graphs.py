@@ -13,6 +13,7 @@ from calibration.lint import lint
 from calibration.qdq import quantize_for_cpu, quantize_for_tensorrt, symmetric_scale
 from calibration.ranges import METHODS, activation_ranges
 from calibration.simplify import simplify
+from cropseg_edge.engines.integers import int8_is_exact
 from cropseg_edge.errors import BundleError, ConfigError
 from tests.calibration.conftest import small_graph
 
@@ -132,30 +133,46 @@ def test_averages_are_taken_of_the_picture_not_of_its_eight_bits(folded, ranges,
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_a_transposed_convolution_becomes_a_plain_one() -> None:
+def upsampling(**attributes: object) -> bytes:
+    """A transposed convolution, then a Relu."""
     rng = np.random.default_rng(0)
     values = {
         "w": rng.normal(size=(5, 7, 2, 2)).astype(np.float32),
         "b": rng.normal(size=7).astype(np.float32),
     }
+    up = helper.make_node("ConvTranspose", ["x", "w", "b"], ["u"], "up", strides=[2, 2])
+    up.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
     graph = helper.make_graph(
-        [helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], "up", strides=[2, 2])],
+        [up, helper.make_node("Relu", ["u"], ["y"], "relu")],
         "up",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 5, 3, 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 7, 6, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(v, k) for k, v in values.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    raw = model.SerializeToString()
-    assert types(simplify(raw, widen=False)) == ["ConvTranspose"]
+    return model.SerializeToString()
+
+
+def test_a_transposed_convolution_becomes_a_plain_one() -> None:
+    raw = upsampling()
+    assert types(simplify(raw, widen=False)) == ["ConvTranspose", "Relu"]
     plain = simplify(raw)
-    assert types(plain) == ["Conv", *["Transpose", "Reshape"] * 2, "Transpose"]
-    feed = {"x": rng.normal(size=(1, 5, 3, 4)).astype(np.float32)}
+    assert types(plain) == ["Conv", *["Transpose", "Reshape"] * 2, "Transpose", "Relu"]
+    feed = {"x": np.random.default_rng(1).normal(size=(1, 5, 3, 4)).astype(np.float32)}
     expected, got = (
         onnxruntime.InferenceSession(g, providers=["CPUExecutionProvider"]).run(None, feed)[0]
         for g in (raw, plain.SerializeToString())
     )
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"dilations": [2, 2]}, {"output_shape": [7, 9]}, {"pads": [1, 1, 0, 0]}],
+    ids=str,
+)
+def test_another_transposed_convolution_stays(attributes) -> None:
+    assert "ConvTranspose" in types(simplify(upsampling(**attributes)))
 
 
 @pytest.mark.parametrize(
@@ -228,10 +245,15 @@ def test_no_frame_gives_no_ranges(folded) -> None:
         activation_ranges(folded, [], "minmax")
 
 
-def test_the_cpu_graph_runs_on_integers_and_stays_near(folded, ranges, pictures, tmp_path) -> None:
+@pytest.mark.skipif(not int8_is_exact(), reason="needs a processor with exact 8-bit sums")
+def test_the_cpu_graph_stays_near(folded, ranges, pictures) -> None:
+    model = quantize_for_cpu(folded, ranges, candidates(folded))
+    assert relative_error(run(model, pictures[0]), run(folded, pictures[0])) < 0.05
+
+
+def test_the_cpu_graph_runs_on_integers(folded, ranges, tmp_path) -> None:
     model = quantize_for_cpu(folded, ranges, candidates(folded))
     onnx.checker.check_model(model)
-    assert relative_error(run(model, pictures[0]), run(folded, pictures[0])) < 0.05
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.optimized_model_filepath = str(tmp_path / "fused.onnx")
