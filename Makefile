@@ -66,7 +66,7 @@ $(STAMPS)/venv:
 	@$(PYTHON) -m venv $(if $(ROS_SOURCED),--system-site-packages) $(VENV)
 	@mkdir -p $(STAMPS) && touch $@
 
-$(STAMPS)/package: pyproject.toml setup.py $(wildcard cropseg_edge/fade/*.cpp cropseg_edge/fade/*.h cropseg_edge/engines/*.cpp cropseg_edge/engines/*.h) | $(STAMPS)/venv
+$(STAMPS)/package: pyproject.toml setup.py $(wildcard cropseg_edge/fade/*.cpp cropseg_edge/fade/*.h cropseg_edge/engines/operators/*.cpp cropseg_edge/engines/operators/*.h) | $(STAMPS)/venv
 	@echo "installing cropseg-edge"
 	@$(PIP) -e '.[ros]' $(CONSTRAIN)
 	@touch $@

@@ -13,16 +13,16 @@ setup(
             sources=[
                 "cropseg_edge/fade/cpu.cpp",
                 "cropseg_edge/fade/frame.cpp",
-                "cropseg_edge/engines/operators.cpp",
-                "cropseg_edge/engines/attention.cpp",
-                "cropseg_edge/engines/deformable_attention.cpp",
-                "cropseg_edge/engines/depthwise_convolution.cpp",
+                "cropseg_edge/engines/operators/register.cpp",
+                "cropseg_edge/engines/operators/attention.cpp",
+                "cropseg_edge/engines/operators/deformable_attention.cpp",
+                "cropseg_edge/engines/operators/depthwise_convolution.cpp",
             ],
             depends=[
                 "cropseg_edge/fade/approximate.h",
                 "cropseg_edge/fade/processors.h",
-                "cropseg_edge/engines/onnxruntime_abi.h",
-                "cropseg_edge/engines/operators.h",
+                "cropseg_edge/engines/operators/onnxruntime_abi.h",
+                "cropseg_edge/engines/operators/operator.h",
             ],
             language="c++",
             extra_compile_args=[

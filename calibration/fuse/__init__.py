@@ -1,7 +1,7 @@
 """Groups of nodes as one node of the domain `cropseg`, for ONNX Runtime on the CPU.
 
 A node's body stays in the graph as an ONNX function of standard operators, so that any runtime can
-run it. ONNX Runtime with the compiled operators (`cropseg_edge/engines/*.cpp`) takes those instead.
+run it. ONNX Runtime with the compiled operators (`cropseg_edge/engines/operators/*.cpp`) takes those instead.
 `simplify` opens the functions again.
 """
 

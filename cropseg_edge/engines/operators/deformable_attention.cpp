@@ -5,9 +5,9 @@
 // operators say it with GridSample over channels first: four transposes and a scalar loop. Tokens
 // have a head's channels side by side, so that a corner of a sample is one vector.
 
-#include "../fade/approximate.h"
-#include "../fade/processors.h"
-#include "operators.h"
+#include "../../fade/approximate.h"
+#include "../../fade/processors.h"
+#include "operator.h"
 
 #include <algorithm>
 #include <cstring>

@@ -3,8 +3,8 @@
 // ONNX Runtime's own is fast where channels come in blocks of 16. FADE's kernels have 25: it then
 // writes nine copies of a channel and multiplies matrices of one row.
 
-#include "../fade/processors.h"
-#include "operators.h"
+#include "../../fade/processors.h"
+#include "operator.h"
 
 #include <vector>
 

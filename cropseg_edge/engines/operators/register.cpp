@@ -1,6 +1,6 @@
 // The operators of this package as ONNX Runtime asks for them.
 
-#include "operators.h"
+#include "operator.h"
 
 // What `SessionOptions.register_custom_ops_library` calls.
 extern "C" ort::Status* RegisterCustomOps(ort::Options* options, const ort::ApiBase* base) {

@@ -5,9 +5,9 @@
 // Gimelshein 2018; Dao et al.: "FlashAttention", NeurIPS 2022). The lanes of a vector are queries:
 // keys and values are then read as they lie, one number at a time for all lanes.
 
-#include "../fade/approximate.h"
-#include "../fade/processors.h"
-#include "operators.h"
+#include "../../fade/approximate.h"
+#include "../../fade/processors.h"
+#include "operator.h"
 
 #include <cfloat>
 #include <cmath>
