@@ -1,8 +1,8 @@
 """Groups of nodes as one node of the domain `cropseg`, for ONNX Runtime on the CPU.
 
 A node's body stays in the graph as an ONNX function of standard operators, so that any runtime can
-run it. ONNX Runtime with the compiled operators (`cropseg_edge/engines/operators/*.cpp`) takes those instead.
-`simplify` opens the functions again.
+run it. ONNX Runtime with the compiled operators (`cropseg_edge/engines/operators`) takes those
+instead. `simplify` opens the functions again.
 """
 
 from onnx import ModelProto, helper, shape_inference

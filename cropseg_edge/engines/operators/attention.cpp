@@ -31,7 +31,7 @@ struct Work {
 
 template <int LANES>
 struct Of {
-    typedef float Vector __attribute__((vector_size(LANES * sizeof(float))));
+    typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), may_alias));
 };
 
 // sums[row][lane] += over `count` steps: numbers[row, step] * lanes[step][lane].
