@@ -2,7 +2,7 @@
 
 python benchmarks/fade_fallback.py [--repeats N]
 
-160x120 to 640x480, three classes, gated, four sub-pixels a pixel: what follows the shipped engine.
+168x128 to 672x512, three classes, gated, four sub-pixels a pixel: what follows the shipped engine.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from cropseg_edge.fade import fade_upsample, fallback
 from cropseg_edge.fade.compiled import library
 
 SHAPES = (
-    (1, 3, 120, 160),
-    (1, 25, 240, 320),
-    (1, 25, 120, 160),
-    (1, 12, 240, 320),
-    (1, 1, 120, 160),
+    (1, 3, 128, 168),
+    (1, 25, 256, 336),
+    (1, 25, 128, 168),
+    (1, 12, 256, 336),
+    (1, 1, 128, 168),
 )
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     rng = np.random.default_rng(0)
     inputs = [rng.normal(0, 2, shape).astype(np.float32) for shape in SHAPES]
-    out = np.empty((1, 3, 480, 640), np.float32)
+    out = np.empty((1, 3, 512, 672), np.float32)
     numpy_ms = median_ms(lambda: fallback.upsample(*inputs, out), repeats)
     if library() is None:
         print(f"NumPy {numpy_ms:.2f} ms; the compiled library is not there")
