@@ -26,6 +26,7 @@ STAMPS := $(VENV)/.stamps
 ROS := ros2_ws/install/.made-for$(VENV)
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 NUMPY_1 := $(if $(ROS_SOURCED),$(shell $(PYTHON) -c 'import numpy; print(int(numpy.__version__[0] == "1"))'))
+SEE_SYSTEM := $(if $(ROS_SOURCED),--system-site-packages)
 CONSTRAIN := $(if $(filter 1,$(NUMPY_1)),'numpy<2')
 MESSAGES := $(wildcard ros2_ws/src/cropseg_msgs/* ros2_ws/src/cropseg_msgs/msg/*)
 
@@ -61,9 +62,28 @@ clean:
 	rm -rf .venv* .cache build out ros2_ws/{build,install,log} *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Debian and Ubuntu ship Python without ensurepip (python3-venv, for which one needs sudo): pip then
+# comes from PyPI.
+define FETCH_PIP
+import json, sys, urllib.parse, urllib.request
+page = "https://pypi.org/pypi/pip/json"
+files = json.load(urllib.request.urlopen(page))["urls"]
+url = next(file["url"] for file in files if file["packagetype"] == "bdist_wheel")
+urllib.request.urlretrieve(urllib.parse.urljoin(page, url), sys.argv[1])
+endef
+export FETCH_PIP
+
 $(STAMPS)/venv:
 	@echo "making $(VENV)"
-	@$(PYTHON) -m venv $(if $(ROS_SOURCED),--system-site-packages) $(VENV)
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
+	    $(PYTHON) -m venv $(SEE_SYSTEM) $(VENV); \
+	else \
+	    echo "fetching pip, which this Python lacks" && \
+	    $(PYTHON) -m venv --without-pip $(SEE_SYSTEM) $(VENV) && \
+	    wheel=$(VENV)/pip-0-py3-none-any.whl && \
+	    $(BIN)/python -c "$$FETCH_PIP" $$wheel && \
+	    $(BIN)/python $$wheel/pip install -qq --disable-pip-version-check pip; \
+	fi || { echo "error: no environment; install python3-venv (sudo apt install python3-venv) or go online, then make again"; exit 1; }
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/package: pyproject.toml setup.py $(wildcard cropseg_edge/fade/*.cpp cropseg_edge/fade/*.h cropseg_edge/engines/operators/*.cpp cropseg_edge/engines/operators/*.h) | $(STAMPS)/venv

@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
+from cropseg_edge.bundle import read_bundle
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GROUPS = {
@@ -157,3 +159,9 @@ def test_the_doctor_on_the_page_about_jetsons_is_the_doctor() -> None:
     lines = re.findall(r"^(?:ok|warn|fail|absent) +(\S+(?: \S+)?)  +\S", text, re.MULTILINE)
     assert len(lines) > 10
     assert set(lines) <= {*CHECKS, "CPU", "known"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_outputs_that_are_shown_come_from_the_shipped_bundle(page: Path) -> None:
+    named = re.findall(r"(?:cropseg-nano \(?|bundle )([0-9a-f]{12})\b", page.read_text())
+    assert set(named) <= {read_bundle().sha256[:12]}
