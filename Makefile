@@ -40,7 +40,7 @@ demo: $(STAMPS)/package ros
 	    --source "$(SOURCE)" --seconds $(SECONDS) --out "$(OUT)" --bundle "$(BUNDLE)"
 
 test: $(STAMPS)/test ros
-	@$(MAKE) --no-print-directory lint types pytest
+	@$(MAKE) --no-print-directory -j2 lint types pytest
 
 experiment: $(STAMPS)/test
 	$(BIN)/python -m training experiment --out runs/experiment
