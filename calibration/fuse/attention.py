@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper
-from onnx.reference import ReferenceEvaluator
 
-from calibration.fuse.body import DOMAIN, OPSET, copied, function
+from calibration.fuse.body import DOMAIN, computed, copied, function
 from calibration.graph import constants, readers_of, shapes
 
 NAME = "Attention"
@@ -90,29 +89,17 @@ def _attends(
     ):
         return False
     numbers = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    results = []
-    for body in (copied(nodes, {qkv: "qkv", out: "attended"}, values), _body()):
-        graph = helper.make_graph(
-            body,
-            "group",
-            [helper.make_tensor_value_info("qkv", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info("attended", TensorProto.FLOAT, None)],
-        )
-        opsets = [helper.make_opsetid("", OPSET)]
-        small = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-        results += ReferenceEvaluator(small).run(None, {"qkv": numbers})
-    return results[0].shape == results[1].shape and np.allclose(*results, atol=1e-5)
+    nodes = copied(nodes, {qkv: "qkv", out: "attended"}, values)
+    group = function(NAME, ["qkv"], "attended", nodes)
+    got, expected = (computed(body, {"qkv": numbers}) for body in (group, _function()))
+    return got.shape == expected.shape and bool(np.allclose(got, expected, atol=1e-5))
 
 
 def _function() -> FunctionProto:
-    return function(NAME, ["qkv"], "attended", _body())
-
-
-def _body() -> list[NodeProto]:
     def node(kind: str, inputs: str, outputs: str, **attributes: object) -> NodeProto:
         return helper.make_node(kind, inputs.split(), outputs.split(), **attributes)
 
-    return [
+    body = [
         node("Transpose", "qkv", "moved", perm=[2, 0, 3, 1, 4]),
         node("Split", "moved", "one two three", num_outputs=3),
         node("Constant", "", "first", value_ints=[0]),
@@ -130,3 +117,4 @@ def _body() -> list[NodeProto]:
         node("MatMul", "weights value", "heads"),
         node("Transpose", "heads", "attended", perm=[0, 2, 1, 3]),
     ]
+    return function(NAME, ["qkv"], "attended", body)

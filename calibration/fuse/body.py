@@ -1,10 +1,11 @@
-"""What the rules share: the domain, and bodies that are copied from a graph."""
+"""What the rules share: the domain, bodies copied from a graph, and what a body computes."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
-from onnx import FunctionProto, NodeProto, helper, numpy_helper
+from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 
 DOMAIN = "cropseg"
 OPSET = 18
@@ -45,3 +46,26 @@ def copied(
         copy.output[:] = [names[tensor] for tensor in node.output]
         body.append(copy)
     return body
+
+
+def computed(
+    body: FunctionProto, feed: Mapping[str, NDArray[np.generic]], **attributes: int
+) -> NDArray[np.generic]:
+    """What a function's standard operators give for these inputs."""
+    node = helper.make_node(body.name, list(feed), body.output, domain=DOMAIN, **attributes)
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for name, a in feed.items()
+    ]
+    outputs = [helper.make_tensor_value_info(body.output[0], TensorProto.FLOAT, None)]
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
+    model = helper.make_model(
+        helper.make_graph([node], "body", inputs, outputs),
+        opset_imports=opsets,
+        functions=[body],
+        ir_version=8,
+    )
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return np.asarray(session.run(None, dict(feed))[0])

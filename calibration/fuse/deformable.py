@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import FunctionProto, ModelProto, NodeProto, helper, numpy_helper
 
-from calibration.fuse.body import DOMAIN, OPSET, copied, function
+from calibration.fuse.body import DOMAIN, computed, copied, function
 from calibration.graph import constants, readers_of, shapes
 
 INPUTS = ("value", "offsets", "logits", "reference", "shapes")
@@ -141,22 +140,7 @@ def _attends(
     rng = np.random.default_rng(0)
     sources = [rng.normal(0, 0.5, side).astype(np.float32) for side in sides]
     feed = dict(zip(INPUTS, (*sources, *held), strict=True))
-    types = [helper.np_dtype_to_tensor_dtype(array.dtype) for array in feed.values()]
-    graph = helper.make_graph(
-        [helper.make_node(body.name, INPUTS, [OUTPUT], domain=DOMAIN, heads=heads)],
-        "group",
-        [
-            helper.make_tensor_value_info(name, kind, feed[name].shape)
-            for name, kind in zip(INPUTS, types, strict=True)
-        ],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, None)],
-    )
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
-    model = helper.make_model(graph, opset_imports=opsets, functions=[body], ir_version=8)
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    (got,) = session.run(None, feed)
+    got = computed(body, feed, heads=heads)
     expected = _reference(*sources, *held, heads)
     return got.shape == expected.shape and bool(np.allclose(got, expected, atol=1e-4))
 

@@ -1,4 +1,4 @@
-"""The compiled library (FADE, frames, an operator of ONNX Runtime), if this installation has it."""
+"""The compiled library (FADE, frames, operators of ONNX Runtime), if this installation has it."""
 
 import ctypes
 import logging
