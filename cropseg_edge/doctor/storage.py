@@ -9,6 +9,13 @@ from cropseg_edge.doctor.system import System
 # this it may be killed on an 8 GB board whose desktop runs; with swap it is slow instead.
 BUILD_MB = 3000
 CACHE_MB = 1000
+# By what is said of the engines, none of which may be used; the first that fits.
+_REMEDIES = {
+    "not tried": "cropseg verify",
+    "`cropseg verify`": "cropseg verify",
+    "quarantined": "cropseg build --force",
+    "": "cropseg build",
+}
 _MANY = 8200  # MB: from here on a board has memory to spare
 
 
@@ -59,7 +66,8 @@ def engines(system: System) -> list[Finding]:
     if built:
         text = "; ".join(f"{precision} {state}" for precision, state in built.items())
         usable = any(state.startswith("accepted") for state in built.values())
-        status, remedy = (Status.OK, "") if usable else (Status.WARN, "cropseg build --force")
+        remedy = "" if usable else next(r for said, r in _REMEDIES.items() if said in text)
+        status = Status.OK if usable else Status.WARN
         return [*found, Finding("engines", status, text, remedy, data=answer)]
     status = Status.WARN if _builds(system) else Status.ABSENT
     remedy = "cropseg build" if _builds(system) else ""

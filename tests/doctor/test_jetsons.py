@@ -133,7 +133,13 @@ def test_gridsample_matters_only_to_a_bundle_that_has_it(thor: Planted) -> None:
 
 @pytest.mark.parametrize(
     ("built", "remedy"),
-    [({}, "cropseg build"), ({"fp16": "quarantined (IoU 0.4)"}, "cropseg build --force")],
+    [
+        ({}, "cropseg build"),
+        ({"fp16": "quarantined (IoU 0.4)"}, "cropseg build --force"),
+        ({"fp16": "not tried, TensorRT 10.3.0"}, "cropseg verify"),
+        ({"fp16": "cannot be used: accepted by 0.0.1; run `cropseg verify`"}, "cropseg verify"),
+        ({"fp16": "cannot be used: it was built for something else"}, "cropseg build"),
+    ],
 )
 def test_a_jetson_without_an_accepted_engine(
     orin: Planted, built: dict[str, str], remedy: str

@@ -124,6 +124,22 @@ def test_an_engine_that_now_gives_other_masks_does_not_configure(
     graph.stop("segmentation_node")
 
 
+def test_with_auto_the_cpu_takes_over_from_an_engine_that_now_gives_other_masks(
+    start: Start,
+    harness: Harness,
+    robot: Robot,
+    bundle: Bundle,
+) -> None:
+    build_and_accept(robot.platform(), bundle, ["fp16"])
+    robot.runs("fp16=wrong")
+    graph = start(bundle, precision="fp16")
+    assert harness.transition("configure")
+    assert "ONNX Runtime on the CPU is used" in log(graph)
+    assert "mask IoU" in log(graph)
+    assert "on onnxruntime fp32" in log(graph)
+    graph.stop("segmentation_node")
+
+
 def test_a_lost_gpu_says_invalid_and_ends_the_process_with_70(
     start: Start,
     harness: Harness,

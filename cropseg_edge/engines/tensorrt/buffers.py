@@ -30,9 +30,9 @@ class SharedBuffer:
         self.free()
         cuda = self._cuda
         flags = cuda.host_alloc_flags.DEVICEMAP if self._integrated else 0
-        self._host = cuda.pagelocked_empty(size, np.uint8, mem_flags=flags)
         if not self._integrated:
             self._device = cuda.mem_alloc(size)
+        self._host = cuda.pagelocked_empty(size, np.uint8, mem_flags=flags)
 
     def array(self, *shape: int) -> NDArray[np.uint8]:
         """The first bytes as an array of this shape, on the CPU's side."""

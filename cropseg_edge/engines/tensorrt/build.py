@@ -9,7 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from cropseg_edge.bundle import Bundle
-from cropseg_edge.engines.tensorrt.accept import accept, quarantined
+from cropseg_edge.engines.tensorrt.accept import (
+    accept,
+    check_starts,
+    judged_here,
+    quarantined,
+)
 from cropseg_edge.engines.tensorrt.build_process import ADVICE, Tick, build_in_process
 from cropseg_edge.engines.tensorrt.cache import CachedEngine
 from cropseg_edge.engines.tensorrt.device import available_memory_mb
@@ -17,7 +22,13 @@ from cropseg_edge.engines.tensorrt.fingerprint import Fingerprint, Sidecar, fing
 from cropseg_edge.engines.tensorrt.known_issues import known_issues
 from cropseg_edge.engines.tensorrt.platform import MODULE, Platform
 from cropseg_edge.engines.tensorrt.settings import BuildSettings
-from cropseg_edge.errors import BundleError, DeviceLostError, EngineError, StorageError
+from cropseg_edge.errors import (
+    BundleError,
+    DeviceLostError,
+    DeviceMemoryError,
+    EngineError,
+    StorageError,
+)
 
 log = logging.getLogger("cropseg_edge.engines.tensorrt")
 Say = Callable[[str], None]
@@ -89,15 +100,22 @@ def try_engine(
 ) -> CachedEngine | None:
     """Run the golden frames, say what came out; None unless accepted. Raises DeviceLostError."""
     verdict = engine.sidecar.verdict
-    if verdict is not None and not verdict.accepted:
+    if verdict is not None and not verdict.accepted and judged_here(verdict):
         say(f"{precision}: {quarantined(verdict)}")
         return None
     try:
+        check_starts(engine)
         judged = accept(platform, bundle, precision, engine)
     except DeviceLostError:
         raise
-    except EngineError as error:
+    except DeviceMemoryError as error:
         say(f"{precision}: not tried: {error}")
+        return None
+    except EngineError as error:
+        say(
+            f"{precision}: not tried: {error}. If it comes again with memory to spare: "
+            f"`cropseg build --force --precision {precision}`"
+        )
         return None
     verdict = judged.sidecar.verdict
     assert verdict is not None

@@ -6,6 +6,7 @@ those of the graph, no precision flag is ever set. What one version lacks is loo
 
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 from cropseg_edge.engines.tensorrt.settings import BuildSettings
@@ -32,8 +33,12 @@ class Built(NamedTuple):
     timing_cache: bytes
 
 
-def make_logger(trt: Any) -> Any:
-    """A TensorRT logger that prints nothing and keeps the last errors in `messages`."""
+@cache
+def the_logger(trt: Any) -> Any:
+    """The logger of a TensorRT module: prints nothing and keeps the last errors in `messages`.
+
+    There is one, because TensorRT keeps the first that it gets for everything after it.
+    """
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -58,7 +63,8 @@ def parse(trt: Any, graph: bytes) -> Parsed:
         EngineError: TensorRT cannot work here (no driver, no GPU).
         BundleError: TensorRT refuses the graph; the message names the first nodes.
     """
-    logger = make_logger(trt)
+    logger = the_logger(trt)
+    logger.messages.clear()
     try:
         builder = trt.Builder(logger)
     except TypeError as error:  # what pybind11 raises where the constructor gave nothing
@@ -107,10 +113,12 @@ def build(
     if settings.max_memory_mb:
         config.set_memory_pool_limit(pools.TACTIC_DRAM, settings.max_memory_mb * MB)
     config.builder_optimization_level = settings.optimization_level
-    cache = None
+    timings = None
     if timing_cache is not None:
-        cache = config.create_timing_cache(timing_cache) or config.create_timing_cache(b"")
-        config.set_timing_cache(cache, ignore_mismatch=False)
+        timings = config.create_timing_cache(timing_cache)
+        if not timings or not config.set_timing_cache(timings, ignore_mismatch=False):
+            timings = config.create_timing_cache(b"")  # it was another device's
+            config.set_timing_cache(timings, ignore_mismatch=False)
     monitor = _monitor(trt, progress) if progress else None
     if monitor is not None:
         config.progress_monitor = monitor
@@ -119,7 +127,7 @@ def build(
         raise EngineError(
             f"TensorRT {trt.__version__} built no engine: {_logged(parsed.logger) or 'no reason'}"
         )
-    return Built(bytes(plan), b"" if cache is None else bytes(cache.serialize()))
+    return Built(bytes(plan), b"" if timings is None else bytes(timings.serialize()))
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:

@@ -6,8 +6,9 @@ pycuda has no CUDA graphs, so the driver's own functions are called (CUDA 11.4 a
 import ctypes
 from collections.abc import Callable
 
-from cropseg_edge.errors import EngineError
+from cropseg_edge.errors import DeviceMemoryError, EngineError
 
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 _RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED: TensorRT may look things up while it is captured
 
 
@@ -61,7 +62,8 @@ class CudaGraph:
     def _call(self, name: str, *arguments: object) -> None:
         code = getattr(self._driver, name)(*arguments)
         if code != 0:
-            raise EngineError(f"{name} gave CUDA error {code}")
+            kind = DeviceMemoryError if code == _OUT_OF_MEMORY else EngineError
+            raise kind(f"{name} gave CUDA error {code}")
 
 
 def _load_driver() -> ctypes.CDLL:

@@ -10,7 +10,7 @@ import numpy as np
 
 from cropseg_edge.bundle import Bundle
 from cropseg_edge.engines.shapes import output_shapes
-from cropseg_edge.engines.tensorrt.builder import make_logger
+from cropseg_edge.engines.tensorrt.builder import the_logger
 from cropseg_edge.engines.tensorrt.cuda_graph import CudaGraph
 from cropseg_edge.errors import DeviceMemoryError, EngineError
 
@@ -50,7 +50,8 @@ class TensorRtEngine:
         self._context: Any = None
         self._engine: Any = None
         self._runtime: Any = None
-        self._logger = make_logger(trt)
+        self._logger = the_logger(trt)
+        self._logger.messages.clear()
         try:
             self._load(trt, cuda, plan, bundle)
         except (EngineError, cuda.Error):
@@ -114,6 +115,7 @@ class TensorRtEngine:
     def _execute(self) -> None:
         if self._context is None:
             raise EngineError("the engine is closed; make a new one")
+        self._logger.messages.clear()
         if not self._context.execute_async_v3(self._stream.handle):
             reason = self._logged() or "no reason given"
             kind = DeviceMemoryError if "out of memory" in reason.lower() else EngineError

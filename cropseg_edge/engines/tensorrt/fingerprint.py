@@ -72,6 +72,8 @@ class Sidecar(_Model):
         build_seconds: how long it took.
         verdict: None before the golden frames were run.
         losses: how often the GPU was lost with this engine since it was accepted.
+        starts: how often in a row a process began to use it and never came to the end of the
+            first run.
     """
 
     format: Literal[1] = 1
@@ -81,6 +83,7 @@ class Sidecar(_Model):
     build_seconds: float
     verdict: Verdict | None = None
     losses: int = 0
+    starts: int = 0
 
     @classmethod
     def parse(cls, data: bytes) -> "Sidecar":

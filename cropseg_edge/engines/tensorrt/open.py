@@ -3,8 +3,10 @@
 import logging
 from functools import partial
 
+import numpy as np
+
 from cropseg_edge.bundle import Bundle
-from cropseg_edge.engines.tensorrt.accept import check_verdict, count_loss
+from cropseg_edge.engines.tensorrt.accept import check_verdict, count_loss, first_run
 from cropseg_edge.engines.tensorrt.build import build_and_accept, chain
 from cropseg_edge.engines.tensorrt.build_process import Step
 from cropseg_edge.engines.tensorrt.cache import CachedEngine
@@ -39,7 +41,7 @@ def open_accepted(
     *,
     build_if_missing: bool = False,
 ) -> TensorRtPath:
-    """Open the fastest of the accepted engines; what cannot be opened makes way for the next.
+    """Open the fastest of the accepted engines and run it once; what fails makes way for the next.
 
     Args:
         precision: take this one or none.
@@ -70,18 +72,30 @@ def open_accepted(
     for name, engine in sorted(engines.items(), key=lambda item: _latency(item[1])):
         on_lost = partial(count_loss, platform.cache, bundle, name, engine)
         try:
-            return TensorRtPath(platform, bundle, name, engine.plan, on_lost)
+            with first_run(platform.cache, bundle, name, engine):
+                return _running(TensorRtPath(platform, bundle, name, engine.plan, on_lost), bundle)
         except DeviceLostError:  # no other engine can be opened in this process
             raise
         except EngineError as error:
             reasons[name] = str(error)
-            log.warning("the %s engine cannot be opened: %s", name, error)
+            log.warning("the %s engine cannot be used: %s", name, error)
     said = "; ".join([*built, *(f"{name}: {reason}" for name, reason in reasons.items())])
     raise EngineError(
         f"no TensorRT engine of {bundle.path.name} may be used here: "
         f"{said or f'the bundle has no {precision} graph'}"
         f"{'' if built else '. `cropseg build` builds and tries them'}"
     )
+
+
+def _running(path: TensorRtPath, bundle: Bundle) -> TensorRtPath:
+    """The path after one run on a grey picture. Raises EngineError: it failed, and is closed."""
+    spec = bundle.manifest.input
+    try:
+        path.probabilities(np.full((spec.height, spec.width, 3), 128, np.uint8))
+    except EngineError:
+        path.close()
+        raise
+    return path
 
 
 def _latency(engine: CachedEngine) -> float:

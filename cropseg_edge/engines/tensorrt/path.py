@@ -69,7 +69,9 @@ class TensorRtPath:
 
     def _allocate(self, platform: Platform, bundle: Bundle, precision: str, plan: bytes) -> None:
         cuda = self._cuda
-        self._stream: Any = cuda.Stream()
+        # CU_STREAM_NON_BLOCKING: else, while it is captured, nobody in the process may use the
+        # default stream, TensorRT and other engines included.
+        self._stream: Any = cuda.Stream(1)
         self._events: Any = [cuda.Event() for _ in range(len(STAGES) + 1)]
         self.engine = TensorRtEngine(platform.trt, cuda, plan, bundle, precision, self._stream)
         self._frees.callback(self.engine.close)

@@ -3,12 +3,14 @@
 import errno
 import json
 import logging
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cropseg_edge.bundle import Bundle, read_bundle
-from cropseg_edge.engines.tensorrt.accept import count_loss
+from cropseg_edge.engines.tensorrt.accept import accept, count_loss
 from cropseg_edge.engines.tensorrt.build import build_and_accept, build_engine
 from cropseg_edge.engines.tensorrt.path import TensorRtPath
 from cropseg_edge.engines.tensorrt.settings import BuildSettings
@@ -103,6 +105,94 @@ def test_an_engine_that_takes_the_gpu_down_is_remembered(robot: Robot, bundle: B
     said: list[str] = []
     assert list(build_and_accept(robot.platform(), bundle, say=said.append)) == ["fp16"]
     assert any("int8: it is quarantined" in line for line in said)
+
+
+def ends_the_process(what: Callable[[], object]) -> bool:
+    """Whether a child that does it dies of a signal."""
+    child = os.fork()
+    if child == 0:
+        try:
+            what()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_an_engine_that_ends_the_process_three_times_makes_way(
+    robot: Robot, bundle: Bundle, picture, caplog
+) -> None:
+    platform = robot.platform()
+    build_engine(platform, bundle, "fp16", BuildSettings())
+    robot.runs("fp16=crash")
+    for starts in (1, 2, 3):
+        assert ends_the_process(lambda: build_and_accept(platform, bundle, ["fp16"]))
+        assert platform.cache.sidecar(bundle, "fp16").starts == starts
+    said: list[str] = []
+    assert build_and_accept(platform, bundle, ["fp16"], say=said.append) == {}
+    assert "not tried: it is quarantined: 3 times in a row the process ended" in said[-1]
+    assert_falls_back(bundle, picture, caplog, "3 times in a row the process ended")
+    robot.runs("")
+    assert build_and_accept(platform, bundle, ["fp16"], force=True)
+    assert platform.cache.sidecar(bundle, "fp16").starts == 0
+
+
+def test_an_accepted_engine_that_ends_the_process_when_opened_is_counted_until_it_runs(
+    robot: Robot, bundle: Bundle
+) -> None:
+    platform = robot.platform()
+    robot.remember(lambda: build_and_accept(platform, bundle, ["fp16"]))
+    for starts in (1, 2):
+        robot.runs("fp16=crash")
+        assert ends_the_process(lambda: Segmenter(bundle, engine="tensorrt"))
+        assert platform.cache.sidecar(bundle, "fp16").starts == starts
+    robot.runs("")
+    Segmenter(bundle, engine="tensorrt").close()
+    assert platform.cache.sidecar(bundle, "fp16").starts == 0
+
+
+def test_an_accepted_engine_whose_first_run_fails_makes_way(
+    robot: Robot, bundle: Bundle, picture, caplog
+) -> None:
+    robot.remember(lambda: build_and_accept(robot.platform(), bundle, ["fp16"]))
+    robot.runs("fp16=fails")
+    assert_falls_back(bundle, picture, caplog, "TensorRT failed to run: enqueueV3 failed")
+    assert robot.gpu.live == {}
+
+
+def test_an_engine_that_tensorrt_refuses_to_load_names_the_way_out(
+    robot: Robot, bundle: Bundle
+) -> None:
+    robot.remember(lambda: build_and_accept(robot.platform(), bundle, ["fp16"]))
+    robot.runs("fp16=refused")
+    said: list[str] = []
+    assert build_and_accept(robot.platform(), bundle, ["fp16"], say=said.append) == {}
+    assert "version tag" in said[-1]
+    assert "`cropseg build --force --precision fp16`" in said[-1]
+
+
+def test_a_quarantine_by_another_version_of_the_package_is_tried_again(
+    robot: Robot, bundle: Bundle
+) -> None:
+    robot.runs("fp16=nan")
+    build_and_accept(robot.platform(), bundle, ["fp16"])
+    (sidecar,) = robot.cache.glob("*-fp16.json")
+    document = json.loads(sidecar.read_text())
+    document["verdict"]["package"] = "0.0.1"
+    sidecar.write_text(json.dumps(document))
+    robot.runs("")
+    assert build_and_accept(robot.platform(), bundle, ["fp16"])
+    assert robot.count("build") == 1
+
+
+def test_a_verdict_is_not_written_over_an_engine_that_was_built_meanwhile(
+    robot: Robot, bundle: Bundle
+) -> None:
+    platform = robot.platform()
+    engine = build_engine(platform, bundle, "fp16", BuildSettings())
+    newer = engine.sidecar.model_copy(update={"engine_sha256": "0" * 64})
+    platform.cache.update(bundle, "fp16", newer)
+    assert accept(platform, bundle, "fp16", engine).sidecar.verdict
+    assert platform.cache.sidecar(bundle, "fp16") == newer
 
 
 def test_an_accepted_engine_that_loses_the_gpu_three_times_makes_way(

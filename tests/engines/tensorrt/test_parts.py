@@ -7,12 +7,17 @@ import pytest
 from pydantic import ValidationError
 
 from cropseg_edge.engines.choice import open_path
+from cropseg_edge.engines.tensorrt.buffers import SharedBuffer
 from cropseg_edge.engines.tensorrt.build_process import Step
 from cropseg_edge.engines.tensorrt.builder import build
 from cropseg_edge.engines.tensorrt.cuda_graph import CudaGraph
-from cropseg_edge.engines.tensorrt.device import available_memory_mb, l4t_release
+from cropseg_edge.engines.tensorrt.device import (
+    available_memory_mb,
+    l4t_release,
+    primary_context,
+)
 from cropseg_edge.engines.tensorrt.settings import BuildSettings
-from cropseg_edge.errors import ConfigError, EngineError
+from cropseg_edge.errors import ConfigError, DeviceMemoryError, EngineError
 from cropseg_edge.segmenter import Segmenter
 from tests.engines.tensorrt.conftest import Robot
 
@@ -67,6 +72,44 @@ def test_a_capture_that_fails_leaves_the_stream_usable(fails: str) -> None:
     assert driver.calls.count("cuStreamBeginCapture_v2") == 1
     if fails != "cuStreamBeginCapture_v2":
         assert "cuStreamEndCapture" in driver.calls
+
+
+def test_memory_that_runs_out_in_a_launch_says_nothing_of_the_engine() -> None:
+    driver = PlayedDriver()
+    graph = CudaGraph(5, lambda: None, driver)  # type: ignore[arg-type]
+    driver.cuGraphLaunch = lambda *_: 2  # type: ignore[attr-defined]
+    with pytest.raises(DeviceMemoryError, match="cuGraphLaunch gave CUDA error 2"):
+        graph.launch()
+
+
+def test_a_timing_cache_of_another_device_is_begun_anew(robot: Robot, bundle) -> None:
+    import tensorrt
+
+    def timings(before: bytes) -> bytes:
+        graph = bundle.graph("tensorrt", "fp16")
+        return build(tensorrt, graph, BuildSettings(), before, lambda *_: None).timing_cache
+
+    assert timings(b"another device's") == b"timings"
+    assert timings(b"of this one") == b"of this one"
+
+
+def test_a_buffer_that_the_gpu_has_no_room_for_can_be_asked_for_again(robot: Robot) -> None:
+    platform = robot.platform()
+    buffer = SharedBuffer(platform.cuda, integrated=False)
+    context = primary_context(platform.cuda)
+    context.push()
+    try:
+        robot.gpu.budget = 100
+        for _ in range(2):
+            with pytest.raises(platform.cuda.MemoryError):
+                buffer.reserve(200)
+        robot.gpu.budget = 1000
+        buffer.reserve(200)
+        assert buffer.address
+        buffer.free()
+    finally:
+        context.pop()
+    assert robot.gpu.live == {}
 
 
 def test_work_that_fails_while_it_is_captured_ends_the_capture() -> None:

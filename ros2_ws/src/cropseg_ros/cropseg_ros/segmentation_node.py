@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -55,7 +56,7 @@ class SegmentationNode(LifecycleNode):
         """Load the bundle, open the engine, and run the golden frames through it."""
         settings = read(self)
         try:
-            segmenter = _open(settings)
+            segmenter = _open(settings, self.get_logger().warning)
         except CropSegError as error:
             self.get_logger().error(f"configure failed: {error}")
             if isinstance(error, DeviceLostError):
@@ -147,8 +148,9 @@ class SegmentationNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
 
-def _open(settings: Settings) -> Segmenter:
-    """A segmenter that gave the golden masks on this device. Raises CropSegError."""
+def _open(settings: Settings, warn: Callable[[str], object]) -> Segmenter:
+    """A segmenter that gave the golden masks on this device; with `auto`, the CPU's where an
+    accepted TensorRT engine does not give them any more. Raises CropSegError."""
     segmenter = Segmenter(
         Path(settings.bundle).expanduser() if settings.bundle else None,
         threads=settings.threads or None,
@@ -158,9 +160,13 @@ def _open(settings: Settings) -> Segmenter:
     )
     try:
         check_golden(segmenter.bundle, segmenter)
-    except CropSegError:
+    except CropSegError as error:
         segmenter.close()
-        raise
+        on_the_gpu = segmenter.engine.name == "tensorrt"
+        if settings.engine != "auto" or not on_the_gpu or isinstance(error, DeviceLostError):
+            raise
+        warn(f"ONNX Runtime on the CPU is used: {error}; `cropseg verify` tells more")
+        return _open(replace(settings, engine="onnxruntime", precision=""), warn)
     return segmenter
 
 

@@ -54,8 +54,11 @@ def _note(line: str) -> None:
 
 
 class _TimingCache:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
     def serialize(self) -> bytes:
-        return b"timings"
+        return self.data or b"timings"
 
 
 class _Config:
@@ -67,10 +70,10 @@ class _Config:
         assert size > 0
 
     def create_timing_cache(self, data: bytes) -> _TimingCache:
-        return _TimingCache()
+        return _TimingCache(data)
 
     def set_timing_cache(self, cache: _TimingCache, ignore_mismatch: bool) -> bool:
-        return True
+        return cache.data != b"another device's"
 
 
 class _Network:
@@ -131,6 +134,11 @@ class Runtime:
         _note("load")
         if not plan.startswith(MAGIC):
             os.kill(os.getpid(), signal.SIGSEGV)
+        if _script("FAKE_TENSORRT_RUN", plan) == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if _script("FAKE_TENSORRT_RUN", plan) == "refused":
+            self._logger.log(ILogger.ERROR, "Serialization assertion failed: version tag")
+            return None
         if _script("FAKE_TENSORRT_RUN", plan) == "unloadable":
             self._logger.log(ILogger.ERROR, "out of memory")
             return None
@@ -175,7 +183,7 @@ class _Context:
     def execute_async_v3(self, stream_handle: int) -> bool:
         from pycuda.driver import State
 
-        if self._script == "fails":
+        if self._script == "fails" or (self._script == "fails-later" and self._runs > 10):
             self._engine.logger.log(ILogger.ERROR, "enqueueV3 failed")
             return False
         self._runs += 1

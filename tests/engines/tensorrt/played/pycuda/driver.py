@@ -177,7 +177,7 @@ class Stream:
 
     handle = 0x51
 
-    def __init__(self) -> None:
+    def __init__(self, flags: int = 0) -> None:
         _need_context()
 
     def synchronize(self) -> None:
