@@ -2,8 +2,8 @@
 
 Two readings of the same masks. *Vegetation*: crop or weed against the rest. *Crop*: crop against
 the rest. A mask value may leave classes open (a set of classes): a pixel counts for a reading only
-where every class of its set gives the same answer; 255 and values that a set does not list never
-count. A prediction of 255 (unknown) counts as an error at every pixel that counts.
+where every class of its set gives the same answer; 255 never counts, and a value that a set does
+not list is refused. A prediction of 255 (unknown) counts as an error at every pixel that counts.
 """
 
 import csv
@@ -110,15 +110,28 @@ def read_pair(pair: Pair) -> tuple[Labels, Labels]:
     """Picture, uint8 [H, W, 3] BGR, and mask, uint8 [H, W].
 
     Raises:
-        FrameError: a file cannot be read, or the two are not of one size.
+        FrameError: a file cannot be read, the two are not of one size, or the mask has a value that
+            its set does not explain.
     """
     image, mask = read_image(pair.image), read_mask(pair.mask)
+    check_mask(mask, pair.meaning, image, str(pair.mask))
+    return image, mask
+
+
+def check_mask(mask: Labels, meaning: Meaning, image: Labels, name: str) -> None:
+    """Raise FrameError where the mask called `name` is of another size than its image, or has a
+    value that `meaning` does not explain; 255 is always one."""
     if mask.shape != image.shape[:2]:
         raise FrameError(
-            f"{pair.mask}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image "
+            f"{name}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image "
             f"{image.shape[1]}x{image.shape[0]}; they must be of one size"
         )
-    return image, mask
+    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    if unknown := set(present.tolist()) - set(meaning) - {UNKNOWN}:
+        raise FrameError(
+            f"{name}: mask values {sorted(unknown)[:8]} are not among the labels of its set, "
+            f"{sorted(meaning)}, nor {UNKNOWN} (unknown)"
+        )
 
 
 def picture_counts(labels: Labels, mask: Labels, meaning: Meaning) -> dict[str, Counts]:

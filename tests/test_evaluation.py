@@ -99,9 +99,9 @@ def write_root(root: Path, labels: str, truth: Labels) -> None:
     ("labels", "readings"),
     [
         ("{0: [background], 1: [crop], 2: [weed]}", {"vegetation", "crop"}),
-        ("{0: [background, weed], 1: [crop]}", {"crop"}),
-        ("{0: [background], 1: [crop, weed]}", {"vegetation"}),
-        ("{0: [background, weed, crop], 1: [crop]}", set()),
+        ("{0: [background, weed], 1: [crop], 2: [weed]}", {"crop"}),
+        ("{0: [background], 1: [crop, weed], 2: [crop, weed]}", {"vegetation"}),
+        ("{0: [background, weed, crop], 1: [crop], 2: [crop]}", set()),
     ],
 )
 def test_a_reading_that_the_labels_leave_open_is_left_out(
@@ -112,10 +112,10 @@ def test_a_reading_that_the_labels_leave_open_is_left_out(
     assert {key.split(".")[0] for key in figures if "." in key} == readings
 
 
-def test_values_that_a_set_does_not_list_are_not_counted(tmp_path: Path, truth: Labels) -> None:
+def test_values_that_a_set_does_not_list_are_refused(tmp_path: Path, truth: Labels) -> None:
     write_root(tmp_path, "{0: [background], 1: [crop]}", truth)
-    figures = evaluate(always(1), tmp_path, "dev")["herbs"]
-    assert figures["crop.precision"] == pytest.approx(100 * 100 / 500)
+    with pytest.raises(FrameError, match=r"\.png: mask values \[2\] are not among .* \[0, 1\]"):
+        evaluate(always(1), tmp_path, "dev")
 
 
 @pytest.mark.parametrize(

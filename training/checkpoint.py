@@ -12,6 +12,7 @@ import yaml
 from torch import Tensor, nn
 
 from cropseg_edge.errors import ConfigError, StorageError
+from training.config import TrainConfig, configured
 from training.distributed import local
 from training.models.registry import ModelSize, build, describe
 from training.models.segmenter import CropSegmenter
@@ -91,6 +92,13 @@ def size_of(state: dict[str, Any]) -> ModelSize:
     size["grid"] = tuple(size["grid"])
     size["global_blocks"] = tuple(size.get("global_blocks", ()))
     return ModelSize(**size)
+
+
+def config_of(state: dict[str, Any]) -> TrainConfig:
+    """What a checkpoint's configuration, of whatever command, shares with those of `train`."""
+    values = yaml.safe_load(state["config"])
+    own = {key: value for key, value in values.items() if key in TrainConfig.model_fields}
+    return configured(own, (), TrainConfig, "the checkpoint's configuration")
 
 
 def images_seen(state: dict[str, Any]) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -33,13 +32,12 @@ from cropseg_edge.fade import fade_probabilities
 from cropseg_edge.letterbox import Letterbox
 from cropseg_edge.mask import CLASSES
 from cropseg_edge.simulator import FieldSimulator
-from training.checkpoint import images_seen, load_model
-from training.config import TrainConfig
+from training.checkpoint import config_of, images_seen, load_model
 from training.data.batches import MEAN, STD
-from training.data.fields import find_set, held_out
 from training.models.deformable_attention import DeformableAttention
 from training.models.fade import FadeInputs
 from training.models.segmenter import CropSegmenter
+from training.provenance import sets_of
 
 log = logging.getLogger("training")
 OPSET = 18  # read by TensorRT 10.3 and newer; from 20 on Gelu would become a node of its own
@@ -116,8 +114,8 @@ def export_bundle(
         raise ConfigError(f"a bundle's name ends in .cropseg, got {out}")
     figures = read_metrics(metrics) if metrics else {}
     model, state = load_model(checkpoint)
-    config = TrainConfig.model_validate(yaml.safe_load(state["config"]))
-    width, height = width or config.data.frame[0], height or config.data.frame[1]
+    frame = config_of(state).data.frame
+    width, height = width or frame[0], height or frame[1]
     step, fine = model.multiple, model.fine
     if width % step or height % step:
         raise ConfigError(f"width and height must be multiples of {step}, got {width}x{height}")
@@ -161,7 +159,9 @@ def export_bundle(
             tensors=UpsamplerTensors(**{name: name for name in OUTPUTS}),
         ),
         training=TrainingRecord(
-            datasets=tuple(used_sets(config)),
+            datasets=tuple(
+                DatasetRecord(name=name, **record) for name, record in sets_of(state).items()
+            ),
             steps=steps,
             images_seen=images_seen(state),
             code_version=__version__,
@@ -210,16 +210,6 @@ def onnx_probabilities(session, frame: NDArray[np.uint8], fine: int) -> NDArray[
     """The same through ONNX Runtime and the FADE stage that runs on the robot."""
     outputs = session.run(list(OUTPUTS), {"image": network_input(frame, fine)})
     return fade_probabilities(*outputs)
-
-
-def used_sets(config: TrainConfig):
-    """The training data with their licences, as the manifest records them."""
-    for name in config.data.weights:
-        field = find_set(config.data.roots, name, config.data.split)
-        images = sum(not held_out(stem, config.data.validation) for stem in field.pairs)
-        yield DatasetRecord(
-            name=name, licence=field.licence, split=config.data.split, images=images
-        )
 
 
 def read_metrics(path: Path) -> dict[str, dict[str, float]]:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from training.models.fade import bilinear_like
 from training.models.growth import grow
 from training.models.registry import ModelSize
 from training.optimiser import learning_rate, make_optimiser, set_rate
+from training.provenance import SetRecord, own_sets, sets_of
 from training.start import start
 
 log = logging.getLogger("training")
@@ -76,7 +77,9 @@ class Run:
         self.losses: list[float | Tensor] = []
         self._graph = self._prepare_graph()
         self.step = 0
-        self.steps_before = self.images_before = 0  # of the stages that this run started from
+        # Of the stages that this run started from.
+        self.steps_before = self.images_before = 0
+        self.sets_before: dict[str, SetRecord] = {}
 
     def _prepare(self) -> nn.Module:
         """The network as training calls it: recomputing, compiled, shared by the processes."""
@@ -117,6 +120,7 @@ class Run:
             "step": self.step,
             "steps_before": self.steps_before,
             "images_before": self.images_before,
+            "sets": self.sets_before | self._own_sets,
             "losses": [float(loss) for loss in self.losses],
             "config": dump_config(self.config),
             "extra": whole(self.extra_state()),
@@ -128,6 +132,7 @@ class Run:
         self.start_from_weights(grow(state["ema"], self._size_of(state), self.size))
         self.steps_before = state.get("steps_before", 0) + state["step"]
         self.images_before = images_seen(state)
+        self.sets_before = sets_of(state)
 
     def start_from_weights(self, weights: dict[str, Tensor]) -> None:
         """Put whole weights into the network and its average; ConfigError where they do not fit."""
@@ -161,6 +166,7 @@ class Run:
         self.step = state["step"]
         self.steps_before = state.get("steps_before", 0)
         self.images_before = images_seen(state | {"step": 0})
+        self.sets_before = sets_of(state)
         self.losses = list(state.get("losses", []))
 
     def _fill_optimiser(self, state: dict[str, Any]) -> None:
@@ -173,6 +179,10 @@ class Run:
             for index, entry in state["state"].items()
         }
         self.optimiser.load_state_dict({**state, "state": moments})
+
+    @cached_property
+    def _own_sets(self) -> dict[str, SetRecord]:
+        return own_sets(self.config)
 
     def _size_of(self, state: dict[str, Any]) -> ModelSize:
         try:

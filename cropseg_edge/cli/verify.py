@@ -21,9 +21,9 @@ def verify(bundle: Path | None, engine: str, precision: str | None, threads: int
 
     A TensorRT engine passes where no value is NaN or infinite and its masks overlap the
     reference's by 99 % (int8: 97 %; labels on less than 1 % of a frame do not count); it is used
-    only then. One that fails is quarantined until it is built again or the package is updated, and
-    the next precision is tried, ONNX Runtime last. ONNX Runtime's probabilities must also agree to 0.001 (fp32). Fails
-    with exit code 2 where nothing passes.
+    only then. One that fails is quarantined until it is built again or this package changes, and
+    the next precision is tried, ONNX Runtime last. ONNX Runtime's probabilities must also agree to
+    0.001 (fp32). Fails with exit code 2 where nothing passes.
 
     \b
     Examples:

@@ -82,7 +82,9 @@ def test_eval_of_a_root(
     cropseg: Cropseg, tmp_path: Path, field: Path, tiny_bundle_path: Path
 ) -> None:
     (tmp_path / "splits.csv").write_text("dataset,stem,split\nfield,a,dev\nfield,b,train\n")
-    (tmp_path / "datasets.yaml").write_text("field: {labels: {0: [background, weed], 1: [crop]}}")
+    (tmp_path / "datasets.yaml").write_text(
+        "field: {labels: {0: [background, weed], 1: [crop], 2: [weed]}}"
+    )
     figures = tmp_path / "figures.json"
     result = cropseg(
         "eval", tmp_path, "--split", "dev", "--bundle", tiny_bundle_path, "--json", figures

@@ -8,6 +8,7 @@ from training.evaluation import colour_indices, drawing
 from training.evaluation.conditions import Measures, conditions, measure
 from training.evaluation.intervals import difference, intervals, resampled_sums, sample
 from training.evaluation.pictures import Picture
+from training.evaluation.summary import Group, summarise
 
 
 def test_the_interval_holds_the_figure_and_narrows_with_more_pictures():
@@ -71,7 +72,18 @@ def test_cover_counts_pixels_that_tell_plant_from_soil():
     mask = np.uint8([[0, 0, 0, 1], [255, 255, 2, 2]])
     image = np.full((2, 4, 3), 90, np.uint8)
     assert measure(image, mask, COMPLETE) == Measures(90, 0.5)
+    assert measure(image, np.full_like(mask, 1), COMPLETE).cover == 1
+    assert np.isnan(measure(image, np.full_like(mask, 255), COMPLETE).cover)
     assert np.isnan(measure(image, mask, {0: {0, 2}, 1: {1}}).cover)
+
+
+def test_sets_of_as_many_pictures_are_resampled_each_by_itself():
+    counts = np.random.default_rng(0).integers(1, 99, (40, 6))
+    groups = [Group("datasets", name, list(range(40))) for name in ("a", "b")]
+    found = summarise(groups, {"ours": {"vegetation": counts, "crop": counts}}, 500, 0)
+    _, low, high = found["datasets"]["a"]["vegetation"]["ours"]["miou"]
+    _, mean_low, mean_high = found["mean"]["vegetation"]["ours"]["miou"]
+    assert mean_high - mean_low < 0.85 * (high - low), "two draws, not one counted twice"
 
 
 @pytest.mark.parametrize("index", colour_indices.INDICES.values(), ids=colour_indices.INDICES)

@@ -15,6 +15,9 @@ from cropseg_edge.segmenter import Segmenter
 from training import export
 from training.checkpoint import load_model
 from training.config import load_config
+from training.distill import DistillConfig, distill
+from training.evaluation.methods import open_model
+from training.self_train import SelfTrainConfig, self_train
 from training.train import train
 
 
@@ -43,6 +46,33 @@ def test_the_bundle_says_where_its_weights_come_from(bundle):
     ]
     assert (manifest.training.steps, manifest.training.images_seen) == (1, 2)
     assert manifest.metrics == {"complete": {"crop.miou": 50.0}}
+
+
+def test_sets_of_earlier_stages_and_of_teachers_are_kept(config_file, checkpoint, tmp_path):
+    picture = tmp_path / "drone" / "a.png"
+    picture.parent.mkdir()
+    cv2.imwrite(str(picture), np.full((64, 96, 3), 90, np.uint8))
+    once = ("steps=1", "data.weights={open: 1}", f"teacher={checkpoint}")
+    unlabelled = f"unlabelled={{weights: {{'{picture.parent}': 1}}, batch: 2}}"
+    taught = self_train(
+        load_config(config_file, (*once, "burn_in=1", unlabelled), SelfTrainConfig), tmp_path / "s"
+    )
+    students = distill(
+        load_config(config_file, (*once, "students={nano: null}"), DistillConfig), tmp_path / "d"
+    )
+    tuned = train(
+        load_config(config_file, ("steps=1", "data.weights={open: 1}", f"init={taught}")),
+        tmp_path / "t",
+    )
+    sets = {"complete", "open"}
+    for path, expected in (
+        (taught, {*sets, "drone"}), (students["nano"], sets), (tuned, {*sets, "drone"}),
+    ):  # fmt: skip
+        bundle = export.export_bundle(path, tmp_path / "n.cropseg", width=128, height=64)
+        records = {record.name: record for record in bundle.manifest.training.datasets}
+        assert set(records) == expected
+        assert records["complete"].licence == "MIT"
+        assert open_model(path, threads=1).trained_on == expected
 
 
 def test_the_segmenter_gives_pytorchs_probabilities_on_the_golden_frames(bundle, checkpoint):

@@ -7,9 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cropseg_edge.errors import FrameError
-from cropseg_edge.evaluation import Meaning
-from cropseg_edge.mask import UNKNOWN
+from cropseg_edge.evaluation import Meaning, check_mask
 
 
 def to_sets(
@@ -21,17 +19,7 @@ def to_sets(
         FrameError: the mask called `name` is of another size than the image, or holds a value that
             `meaning` does not explain.
     """
-    if mask.shape != image.shape[:2]:
-        raise FrameError(
-            f"{name}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image "
-            f"{image.shape[1]}x{image.shape[0]}; they must be of one size"
-        )
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    if unknown := set(present.tolist()) - set(meaning) - {UNKNOWN}:
-        raise FrameError(
-            f"{name}: mask values {sorted(unknown)[:8]} are not among the labels of its set in "
-            f"datasets.yaml, {sorted(meaning)}, nor 255 (unknown)"
-        )
+    check_mask(mask, meaning, image, name)
     return class_sets(meaning)[mask]
 
 

@@ -47,8 +47,9 @@ def measure(image: Labels, mask: Labels, meaning: Meaning) -> Measures:
     """Measures of a picture, uint8 [H, W, 3] BGR, and its mask, uint8 [H, W]."""
     pixels = np.bincount(mask.ravel(), minlength=256)
     plants = sum(int(pixels[v]) for v, classes in meaning.items() if BACKGROUND not in classes)
-    soil = sum(int(pixels[v]) for v, classes in meaning.items() if set(classes) == {BACKGROUND})
-    cover = plants / (plants + soil) if soil else float("nan")
+    bare = [v for v, classes in meaning.items() if set(classes) == {BACKGROUND}]
+    told = plants + sum(int(pixels[v]) for v in bare)
+    cover = plants / told if bare and told else float("nan")
     return Measures(float(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).mean()), cover)
 
 

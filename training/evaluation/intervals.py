@@ -5,6 +5,7 @@ figures computed from the sums. With one seed, the same pictures are drawn for e
 differences between methods on the same pictures are paired.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ class Interval(NamedTuple):
     high: float | None
 
 
-def resampled_sums(counts: Counts, resamples: int, seed: int) -> Counts:
+def resampled_sums(counts: Counts, resamples: int, seed: int | Sequence[int]) -> Counts:
     """Sums [resamples, 6] of counts [pictures, 6] drawn with replacement."""
     pictures = len(counts)
     rng = np.random.default_rng(seed)
@@ -49,7 +50,7 @@ class Sample(NamedTuple):
     draws: dict[str, Floats]  # [resamples] each
 
 
-def sample(counts: Counts, resamples: int = RESAMPLES, seed: int = 0) -> Sample:
+def sample(counts: Counts, resamples: int = RESAMPLES, seed: int | Sequence[int] = 0) -> Sample:
     """Figures of counts [pictures, 6] and of their resamples; keys as in `evaluation.figures`."""
     draws = figures(resampled_sums(counts, resamples, seed))
     return Sample(len(counts), figures(counts.sum(0)), draws)

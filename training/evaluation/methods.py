@@ -127,14 +127,12 @@ def _bundle(path: Path, name: str, threads: int | None) -> Method:
 
 
 def _checkpoint(path: Path, name: str, device: str) -> Method:
-    import yaml
-
-    from training.checkpoint import load_model
+    from training.checkpoint import config_of, load_model
     from training.evaluation.networks import NetworkSegmenter, fitting, weights_key
+    from training.provenance import sets_of
 
     model, state = load_model(path)
-    data = yaml.safe_load(state["config"])["data"]
-    frame = fitting(data["frame"], model.multiple)
+    frame = fitting(config_of(state).data.frame, model.multiple)
     network = NetworkSegmenter(model, frame, device=device)
     return Method(
         name,
@@ -143,7 +141,7 @@ def _checkpoint(path: Path, name: str, device: str) -> Method:
         f"checkpoint, size {state['size']['name']}, step {state['step']}, "
         f"input {frame[0]}x{frame[1]}",
         network.parameters,
-        frozenset(data["weights"]),
+        frozenset(sets_of(state)),
     )
 
 

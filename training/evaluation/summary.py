@@ -60,7 +60,8 @@ def summarise(
     """
     results: dict[str, Any] = {"datasets": {}, "conditions": {}, "mean": {}}
     by_set: dict[str, dict[str, list[Sample]]] = {}
-    for group in groups:
+    for number, group in enumerate(groups):
+        own = (seed, number)  # sets of as many pictures must not draw the same ones
         entry: dict[str, Any] = {"images": len(group.numbers)}
         for reading in READINGS:
             found = {
@@ -69,7 +70,7 @@ def summarise(
             answered = next(iter(found.values())).any(axis=1)
             if not answered.any():
                 continue
-            samples = {m: sample(c[answered], resamples, seed) for m, c in found.items()}
+            samples = {m: sample(c[answered], resamples, own) for m, c in found.items()}
             ours = next(iter(samples.values()))
             entry[reading] = {
                 method: intervals(theirs)
