@@ -1,4 +1,4 @@
-"""Every command in README.md and docs/ exists, with every option, argument and value in it."""
+"""Every command in README.md, docs/ and helps exists, with every option, argument and value."""
 
 import importlib
 import re
@@ -38,7 +38,26 @@ def commands() -> Iterator[tuple[str, str]]:
                 yield page.name, re.sub(r"^python3 ", "python ", line)
 
 
-COMMANDS = sorted(set(commands()))
+def helps(group: click.Group) -> Iterator[str]:
+    """The help of a group and of everything in it."""
+    yield group.help or ""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield from helps(command) if isinstance(command, click.Group) else [command.help or ""]
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """(name of the group, command), from the examples in helps."""
+    for name, module in GROUPS.items():
+        for text in helps(importlib.import_module(module).cli):
+            for line in text.replace("\\\n", " ").splitlines():
+                if _COMMAND.match(line.strip()):
+                    yield f"{name} --help", line.strip()
+
+
+COMMANDS = sorted({*commands(), *examples()})
 
 
 def words_of(line: str) -> list[str]:
@@ -104,7 +123,8 @@ def test_the_command_exists_with_all_its_options(page: str, line: str) -> None:
 
 
 def test_the_pages_hold_commands_at_all() -> None:
-    for page in ("README.md", "calibration.md", "jetson.md"):
+    pages = ("README.md", "calibration.md", "jetson.md")
+    for page in (*pages, *(f"{name} --help" for name in GROUPS)):
         assert len([line for name, line in COMMANDS if name == page]) > 4, page
 
 
