@@ -4,9 +4,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cropseg_edge.errors import ConfigError
+
+
+def ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    """The bounds of a range as they are; ValueError unless the lower one comes first."""
+    if bounds[0] > bounds[1]:
+        raise ValueError("the lower bound comes first")
+    return bounds
+
+
+Positive = Annotated[float, Field(gt=0)]
+Factors = Annotated[tuple[Positive, Positive], AfterValidator(ordered)]  # least, most
+Pixels = Annotated[int, Field(ge=32)]
 
 
 class Section(BaseModel):
@@ -23,13 +35,13 @@ class DataConfig(Section):
     """
 
     roots: list[Path]
-    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    weights: dict[str, Positive] = Field(min_length=1)
     split: str = "train"
     # By set whose outlines are drawn loosely: pixels to either side of one that are unknown.
     loose: dict[str, Annotated[int, Field(ge=1, le=32)]] = Field({})
     validation: float = Field(0.04, ge=0, lt=1)  # share of each set held out of training
     crop: int = Field(320, ge=64, multiple_of=32)
-    frame: tuple[int, int] = (640, 480)  # width, height that a picture is fitted into: scale 1
+    frame: tuple[Pixels, Pixels] = (640, 480)  # width, height a picture is fitted into: scale 1
     label_step: Literal[1, 2, 4] = 1  # pixels of a crop from one label to the next
     workers: int = Field(1, ge=0)
     resident: bool = False  # keep all pictures in the GPU's memory and make crops there
@@ -39,10 +51,10 @@ class DataConfig(Section):
 class AugmentationConfig(Section):
     """Ranges and probabilities; see `training.data.augmentation` for what each does."""
 
-    scale: tuple[float, float] = (0.6, 1.8)
+    scale: Factors = (0.6, 1.8)
     rotate: float = Field(0.5, ge=0, le=1)
     colour: float = Field(0.9, ge=0, le=1)
-    gamma: tuple[float, float] = (0.5, 2.0)
+    gamma: Factors = (0.5, 2.0)
     dusk: float = Field(0.1, ge=0, le=1)
     shadow: float = Field(0.25, ge=0, le=1)
     blur: float = Field(0.25, ge=0, le=1)
@@ -80,7 +92,7 @@ class TrainConfig(Section):
     steps: int = Field(ge=1)
     batch: int = Field(8, ge=1)
     accumulate: int = Field(1, ge=1)  # parts that a process takes its share of the batch in
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     parallel: Literal["ddp", "fsdp"] = "ddp"  # how torchrun's processes share the work
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"

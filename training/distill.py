@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from cropseg_edge.errors import FrameError
 from cropseg_edge.files import write_atomically
 from training.config import TrainConfig, dump_config
 from training.data.unlabelled import UnlabelledConfig, unlabelled_batches
@@ -23,7 +24,7 @@ from training.models.fade import FadeInputs, bilinear_like
 from training.models.segmenter import CropSegmenter
 from training.run import Run
 from training.teacher import Teacher, as_seen_by, autocast, check_lessons, lessons
-from training.train import training_steps
+from training.train import save, training_steps
 
 
 class DistillConfig(TrainConfig):
@@ -57,14 +58,15 @@ def distill(config: DistillConfig, out: Path) -> dict[str, Path]:
 
     Raises:
         ConfigError: as `train`; the teacher is no checkpoint.
-        FrameError: as `train`; unlabelled pictures are missing, or kept for evaluation.
+        FrameError: as `train`; unlabelled pictures are missing, or kept for evaluation. What every
+            student has learnt is saved.
     """
     teacher = Teacher(config.teacher)
     lesson = Lesson(teacher)
     runs = {}
     for size, init in config.students.items():
         own = config.model_copy(update={"size": size, "init": init})
-        steps = training_steps(own, out / size, lambda _, own=own: DistillRun(own, lesson))
+        steps = training_steps(own, out / size, lambda c, saved: DistillRun(c, lesson, saved))
         runs[size] = next(steps), steps
     if all(run.workers.first for run, _ in runs.values()):
         write_atomically(out / "config.yaml", dump_config(config).encode())
@@ -72,13 +74,19 @@ def distill(config: DistillConfig, out: Path) -> dict[str, Path]:
     waiting = dict(runs)
     while waiting:
         size = min(waiting, key=lambda name: waiting[name][0].step)
-        if next(waiting[size][1], None) is None:
-            del waiting[size]
+        try:
+            if next(waiting[size][1], None) is None:
+                del waiting[size]
+        except FrameError:  # this student is saved already
+            for other, (run, _) in waiting.items():
+                if other != size:
+                    save(run, out / other / "last.pt")
+            raise
     return {size: out / size / "last.pt" for size in runs}
 
 
 class Lesson:
-    """What the teacher makes of a step's pictures, once for all students."""
+    """What the teacher makes of a step's pictures, once for all students of one `fine`."""
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
@@ -87,7 +95,7 @@ class Lesson:
     def forget(self) -> None:
         """Let go of what was seen."""
         self._step = -1
-        self._parts: dict[int, Outputs] = {}
+        self._parts: dict[tuple[int, int], Outputs] = {}
 
     @torch.no_grad()
     def of(self, step: int, part: int, image: Tensor, run: Run) -> Outputs:
@@ -95,19 +103,20 @@ class Lesson:
         every student."""
         if step != self._step:
             self._step, self._parts = step, {}
-        if part not in self._parts:
+        key = part, run.model.fine
+        if key not in self._parts:
             with autocast(run):
                 model = self.teacher.model
                 seen = as_seen_by(model, image, run.model.fine)
-                self._parts[part] = watch(model, model.predict, seen)
-        return self._parts[part]
+                self._parts[key] = watch(model, model.predict, seen)
+        return self._parts[key]
 
 
 class DistillRun(Run):
     """A run that learns from a teacher's outputs, and from labels where there are some."""
 
-    def __init__(self, config: DistillConfig, lesson: Lesson) -> None:
-        super().__init__(config)
+    def __init__(self, config: DistillConfig, lesson: Lesson, saved: Path | None = None) -> None:
+        super().__init__(config, saved)
         self.settings, self.lesson = config, lesson
         lesson.teacher.to(self.device)
         blank = torch.zeros(1, 3, *2 * (2 * self.model.multiple,), device=self.device)

@@ -38,6 +38,12 @@ class Workers:
             value /= self.world
         return value
 
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any of the processes; returns once all have called this."""
+        if self.world == 1:
+            return flag
+        return bool(self.mean(torch.tensor(float(flag), device=self.device)))
+
     def average_buffers(self, model: nn.Module) -> None:
         """Give every process the mean of the batch norms' statistics."""
         buffers = [b for b in model.buffers() if b.is_floating_point()]

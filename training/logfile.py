@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 log = logging.getLogger("training")
@@ -22,3 +22,14 @@ def log_to(path: Path) -> Iterator[None]:
         log.setLevel(level)
         log.removeHandler(handler)
         handler.close()
+
+
+def train_log(out: Path) -> AbstractContextManager[None]:
+    """`log_to` `out/train.log`, the folder made where missing; of torchrun's processes, the first
+    one alone writes it."""
+    from training.distributed import first_process
+
+    if not first_process():
+        return nullcontext()
+    out.mkdir(parents=True, exist_ok=True)
+    return log_to(out / "train.log")

@@ -21,8 +21,8 @@ def plot_runs(runs: Sequence[Path], out: Path) -> None:
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"{run} is no folder of a training run: {error}") from error
         loss.plot(steps, losses, label=run.name)
-        checked = [r for r in rows if r["crop_miou"]]
         for key, style in (("vegetation_miou", "-"), ("crop_miou", "--")):
+            checked = [r for r in rows if r[key]]
             label = f"{run.name} {key.split('_')[0]}"
             miou.plot(
                 [int(r["step"]) for r in checked], [float(r[key]) for r in checked], style,

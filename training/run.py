@@ -9,7 +9,8 @@ import logging
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from training.models.fade import bilinear_like
 from training.models.growth import grow
 from training.models.registry import ModelSize
 from training.optimiser import learning_rate, make_optimiser, set_rate
-from training.provenance import SetRecord, own_sets, sets_of
+from training.provenance import SetRecord, sets_of
 from training.start import start
 
 log = logging.getLogger("training")
@@ -45,7 +46,8 @@ class Run:
         losses: of the steps since the last line of the log, numbers or tensors of one.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, saved: Path | None = None) -> None:
+        """`saved` is the checkpoint that `load_state` will be given, if any; see `start`."""
         self.config = config
         self.workers = join(config.device)
         if config.batch % (self.workers.world * config.accumulate):
@@ -58,7 +60,7 @@ class Run:
         self.device = self.workers.device
         torch.manual_seed(config.seed)
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.size, model = start(config)
+        self.size, model = start(config, saved)
         if config.data.crop % model.multiple:
             raise ConfigError(
                 f"data.crop {config.data.crop} must be a multiple of {model.multiple} for size "
@@ -79,7 +81,7 @@ class Run:
         self.step = 0
         # Of the stages that this run started from.
         self.steps_before = self.images_before = 0
-        self.sets_before: dict[str, SetRecord] = {}
+        self.sets: dict[str, SetRecord] = {}  # likewise, and this run's own once `begin` is done
 
     def _prepare(self) -> nn.Module:
         """The network as training calls it: recomputing, compiled, shared by the processes."""
@@ -120,7 +122,7 @@ class Run:
             "step": self.step,
             "steps_before": self.steps_before,
             "images_before": self.images_before,
-            "sets": self.sets_before | self._own_sets,
+            "sets": self.sets,
             "losses": [float(loss) for loss in self.losses],
             "config": dump_config(self.config),
             "extra": whole(self.extra_state()),
@@ -132,7 +134,7 @@ class Run:
         self.start_from_weights(grow(state["ema"], self._size_of(state), self.size))
         self.steps_before = state.get("steps_before", 0) + state["step"]
         self.images_before = images_seen(state)
-        self.sets_before = sets_of(state)
+        self.sets = sets_of(state)
 
     def start_from_weights(self, weights: dict[str, Tensor]) -> None:
         """Put whole weights into the network and its average; ConfigError where they do not fit."""
@@ -166,7 +168,7 @@ class Run:
         self.step = state["step"]
         self.steps_before = state.get("steps_before", 0)
         self.images_before = images_seen(state | {"step": 0})
-        self.sets_before = sets_of(state)
+        self.sets = sets_of(state)
         self.losses = list(state.get("losses", []))
 
     def _fill_optimiser(self, state: dict[str, Any]) -> None:
@@ -179,10 +181,6 @@ class Run:
             for index, entry in state["state"].items()
         }
         self.optimiser.load_state_dict({**state, "state": moments})
-
-    @cached_property
-    def _own_sets(self) -> dict[str, SetRecord]:
-        return own_sets(self.config)
 
     def _size_of(self, state: dict[str, Any]) -> ModelSize:
         try:

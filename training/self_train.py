@@ -59,7 +59,7 @@ def self_train(config: SelfTrainConfig, out: Path) -> Path:
         FrameError: as `train`; unlabelled pictures are missing, or kept for evaluation.
     """
     teacher = Teacher(config.teacher)
-    steps = training_steps(config, out, lambda _: SelfTrainRun(config, teacher))
+    steps = training_steps(config, out, lambda _, saved: SelfTrainRun(config, teacher, saved))
     if next(steps).workers.first:
         teacher.record(config, out)
     for _ in steps:
@@ -70,8 +70,10 @@ def self_train(config: SelfTrainConfig, out: Path) -> Path:
 class SelfTrainRun(Run):
     """A run whose batches have an unlabelled half that a teacher labels."""
 
-    def __init__(self, config: SelfTrainConfig, teacher: Teacher) -> None:
-        super().__init__(config)
+    def __init__(
+        self, config: SelfTrainConfig, teacher: Teacher, saved: Path | None = None
+    ) -> None:
+        super().__init__(config, saved)
         self.settings, self.fixed = config, teacher.to(self.device)
         self.thresholds = torch.full(
             (len(READINGS),), config.selection.bounds[1], device=self.device

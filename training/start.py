@@ -6,6 +6,7 @@ later stage takes those over from the earlier one's checkpoint.
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 from cropseg_edge.errors import ConfigError
 from training.checkpoint import misfit, read_state, size_of
@@ -18,12 +19,16 @@ log = logging.getLogger("training")
 OF_TRUNK = ("position", "prefix", "layer_scale", "eps")
 
 
-def start(config: TrainConfig) -> tuple[ModelSize, CropSegmenter]:
+def start(config: TrainConfig, saved: Path | None = None) -> tuple[ModelSize, CropSegmenter]:
     """The configuration's size and a network of it on the CPU, its trunk from `trunk` if given.
 
+    Args:
+        saved: the checkpoint of this same run, whose weights will be loaded: `trunk` and `init`,
+            which it started from, are not read again and need not be there.
+
     Raises:
-        ConfigError: no such size; the trunk's or the earlier stage's file cannot be read, or its
-            width, depth or heads are others.
+        ConfigError: no such size; the trunk's, the earlier stage's or the saved file cannot be
+            read, or the trunk's width, depth or heads are others.
     """
     known = SIZES | COMPARISONS
     if config.size not in known:
@@ -35,17 +40,18 @@ def start(config: TrainConfig) -> tuple[ModelSize, CropSegmenter]:
         raise ConfigError(f"trunk, checkpointing and parallel: fsdp do not go with {size.name}")
     chosen = {key: getattr(config, key) for key in ("drop_path", "last_step", "fine", "subpixel")}
     size = replace(size, **{key: value for key, value in chosen.items() if value is not None})
-    if config.trunk is not None:
+    if config.trunk is not None and saved is None:
         weights = read_trunk(config.trunk)
         size = weights.fit_size(size)
         model = build(size)
         log.info("%s", weights.load_into(model.backbone.vit))
         return size, model
-    if config.init is not None and config.init.exists():  # a run that goes on needs it no more
+    source = saved or config.init
+    if source is not None and source.exists():
         try:
-            earlier = size_of(read_state(config.init))
+            earlier = size_of(read_state(source))
         except (KeyError, TypeError, ValueError) as error:
-            message = f"{config.init}: its size is not understood: {misfit(error)}"
+            message = f"{source}: its size is not understood: {misfit(error)}"
             raise ConfigError(message) from error
         size = replace(size, **{key: getattr(earlier, key) for key in OF_TRUNK})
     return size, build(size)

@@ -48,14 +48,10 @@ class Teacher:
             return
         if not (pictures := list(validation_pictures(config))):
             return
-        vegetation, crop = validate(self.model, pictures, config.data.frame)
-        log.info("teacher: vegetation_miou %.2f crop_miou %.2f", vegetation, crop)
-        record = {
-            "checkpoint": str(self.path),
-            "sha256": self.sha256,
-            "vegetation_miou": round(vegetation, 2),
-            "crop_miou": round(crop, 2),
-        }
+        found = validate(self.model, pictures, config.data.frame)
+        figures = {key: round(value, 2) for key, value in found.items()}
+        log.info("teacher: %s", " ".join(f"{key} {value:.2f}" for key, value in figures.items()))
+        record = {"checkpoint": str(self.path), "sha256": self.sha256, **figures}
         write_atomically(path, json.dumps(record, indent=1).encode() + b"\n")
 
 

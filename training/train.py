@@ -6,63 +6,58 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from cropseg_edge.errors import ConfigError, CropSegError, StorageError
+from cropseg_edge.errors import ConfigError, CropSegError, FrameError, StorageError
 from cropseg_edge.files import write_atomically
 from training.checkpoint import read_state, save_atomically
 from training.config import TrainConfig, dump_config
 from training.data.batches import gist
 from training.optimiser import learning_rate
+from training.provenance import own_sets
 from training.run import Run
 from training.validation import validate, validation_pictures
 
 log = logging.getLogger("training")
 LOG_FIELDS = ("step", "loss", "lr", "seconds", "vegetation_miou", "crop_miou")
+Kind = Callable[[TrainConfig, Path | None], Run]
 
 
-def train(config: TrainConfig, out: Path, kind: Callable[[TrainConfig], Run] = Run) -> Path:
+def train(config: TrainConfig, out: Path, kind: Kind = Run) -> Path:
     """Train to the end; returns the checkpoint's path. See `training_steps`."""
     for _ in training_steps(config, out, kind):
         pass
     return out / "last.pt"
 
 
-def training_steps(
-    config: TrainConfig, out: Path, kind: Callable[[TrainConfig], Run] = Run
-) -> Iterator[Run]:
+def training_steps(config: TrainConfig, out: Path, kind: Kind = Run) -> Iterator[Run]:
     """Train, or go on where `out/last.pt` stands; yields the run before the first step and after
     each one, so that several runs can go on side by side.
 
-    `kind` says how: the run is `kind(config)`.
+    `kind` says how: the run is `kind(config, saved)`, `saved` being `out/last.pt` if it is there.
 
     `out` gets `last.pt`, `log.csv` (a line every `save_every` steps) and `config.yaml`.
 
     Raises:
         ConfigError: the checkpoint there cannot be read, is of another size, or has seen other
             samples than this configuration gives.
-        FrameError: a data set is missing or unreadable.
+        FrameError: a data set is missing or unreadable; what was learnt before is saved.
     """
     validation = list(validation_pictures(config))
-    run = kind(config)
+    checkpoint = out / "last.pt"
+    run = kind(config, checkpoint if checkpoint.exists() else None)
     if run.workers.first:
         out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / "last.pt"
+        if unused := sorted(set(config.data.loose) - set(config.data.weights)):
+            log.warning("data.loose names %s, which data.weights does not", ", ".join(unused))
     begin(run, checkpoint)
+    rows = logged(out / "log.csv", run.step)
     if run.workers.first:
         write_atomically(out / "config.yaml", dump_config(config).encode())
-        rows = logged(out / "log.csv", run.step)
     yield run
     first, started, stream = run.step, time.monotonic(), iter(run.batches())
     while run.step < config.steps:
-        try:
-            batch = next(stream)
-        except CropSegError as error:
-            save(run, checkpoint)
-            raise type(error)(
-                f"{gist(error)}; step {run.step} is saved: repair or remove it and start the same "
-                "command again"
-            ) from error
-        run.losses.append(run.train_step(batch))
+        run.losses.append(run.train_step(next_batch(run, stream, checkpoint)))
         if run.step % config.save_every and run.step != config.steps:
             yield run
             continue
@@ -74,19 +69,43 @@ def training_steps(
             "seconds": f"{seconds:.3f}",
         } | run.figures()
         run.losses = []
-        if validation and (run.step % config.validate_every == 0 or run.step == config.steps):
-            figures = validate(run.average.model, validation, config.data.frame)
-            row |= {"vegetation_miou": f"{figures[0]:.2f}", "crop_miou": f"{figures[1]:.2f}"}
-        if run.workers.first:
-            rows.append(row)
-            write_log(out / "log.csv", rows)
-            figures_text = " ".join(f"{key} {value}" for key, value in row.items())
-            minutes = (config.steps - run.step) * seconds / 60
-            log.info(
-                "%s: %s of %d, %.0f min left", run.size.name, figures_text, config.steps, minutes
-            )
+        rows.append(row)
+        write_log(run, out / "log.csv", rows)
         save(run, checkpoint)
+        if validation and (run.step % config.validate_every == 0 or run.step == config.steps):
+            try:
+                figures = validate(run.average.model, validation, config.data.frame)
+            except CropSegError as error:
+                raise after_save(run, error) from error
+            row |= {key: f"{value:.2f}" for key, value in figures.items()}
+            write_log(run, out / "log.csv", rows)
+        figures_text = " ".join(f"{key} {value}" for key, value in row.items())
+        minutes = (config.steps - run.step) * seconds / 60
+        log.info("%s: %s of %d, %.0f min left", run.size.name, figures_text, config.steps, minutes)
         yield run
+
+
+def next_batch(run: Run, stream: Iterator[Any], checkpoint: Path) -> Any:
+    """The next item of the run's batches. Where one of the processes cannot read its share, all of
+    them save what was learnt and raise."""
+    batch, wrong = None, None
+    try:
+        batch = next(stream)
+    except CropSegError as error:
+        wrong = error
+    if not run.workers.any(wrong is not None):
+        return batch
+    save(run, checkpoint)
+    other = FrameError("another process cannot read a picture, which its own message names")
+    raise after_save(run, wrong or other) from wrong
+
+
+def after_save(run: Run, error: CropSegError) -> CropSegError:
+    """The same error, with what to do about it now that the run is saved."""
+    return type(error)(
+        f"{gist(error)}; step {run.step} is saved: repair or remove it and start the same command "
+        "again"
+    )
 
 
 def begin(run: Run, checkpoint: Path) -> None:
@@ -103,13 +122,18 @@ def begin(run: Run, checkpoint: Path) -> None:
     except ConfigError as error:
         message = str(error)
         raise ConfigError(message if str(source) in message else f"{source}: {message}") from error
+    run.sets |= own_sets(config)
 
 
 def save(run: Run, checkpoint: Path) -> None:
-    """Write the run's state; every process must call this, the first one writes."""
+    """Write the run's state; every process must call this, the first one writes.
+
+    No process returns before it is written: torchrun ends them all once one of them fails.
+    """
     state = run.state()
     if run.workers.first:
         save_atomically(checkpoint, state)
+    run.workers.any(False)
 
 
 def logged(path: Path, step: int) -> list[dict[str, object]]:
@@ -120,8 +144,11 @@ def logged(path: Path, step: int) -> list[dict[str, object]]:
         return [dict(row) for row in csv.DictReader(file) if int(row["step"]) <= step]
 
 
-def write_log(path: Path, rows: list[dict[str, object]]) -> None:
-    """Write the log's lines; columns in the order in which they first came."""
+def write_log(run: Run, path: Path, rows: list[dict[str, object]]) -> None:
+    """Write the log's lines if this is the first process; columns in the order in which they first
+    came."""
+    if not run.workers.first:
+        return
     text = io.StringIO(newline="")
     fields = dict.fromkeys((*LOG_FIELDS, *(key for row in rows for key in row)))
     writer = csv.DictWriter(text, list(fields))

@@ -208,6 +208,25 @@ def test_a_run_that_failed_before_its_first_picture_may_be_set_right(drive, tmp_
     assert make_depth(config.model_copy(update={"files": drive / "depth"}), tmp_path / "depth")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scale", "0"], r"depth: scale: .*greater than 0 \(got 0\.0\)"),
+        (["--scale", "nan"], "depth: scale: .*finite"),
+        (["--degrade", "nan"], "depth: degrade: .*finite"),
+    ],
+)
+def test_a_number_out_of_range_is_named_before_anything_is_written(
+    drive, tmp_path, arguments, message
+):
+    out = tmp_path / "depth"
+    with pytest.raises(ConfigError, match=message):
+        CliRunner().invoke(
+            depth_command, [str(drive), "--out", str(out), *arguments], catch_exceptions=False
+        )
+    assert not out.exists()
+
+
 def test_degraded_depth_keeps_its_order_and_loses_some():
     rng = np.random.default_rng(0)
     worse = degrade_depth(RAMP, Degradation(), rng)

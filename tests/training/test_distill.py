@@ -1,6 +1,7 @@
 """Distillation: what is compared, two students at once, one pass of the teacher, resuming."""
 
 import csv
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -10,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from cropseg_edge.errors import ConfigError
+from cropseg_edge.errors import ConfigError, FrameError
 from training.__main__ import cli
 from training.checkpoint import load_model, read_state
 from training.config import dump_config, load_config
@@ -194,6 +195,18 @@ def test_killed_students_go_on_exactly(settings, tmp_path, monkeypatch):
             assert [row[key] for row in logs[0]] == [row[key] for row in logs[1]]
 
 
+def test_a_bad_picture_costs_no_student_a_step(settings, field_root, tmp_path):
+    root = shutil.copytree(field_root, tmp_path / "root")
+    for number in (3, 5):
+        path = root / "complete" / "images" / f"p{number}.jpg"
+        path.write_bytes(path.read_bytes()[:200])
+    own = (f"data.roots=['{root}']", "data.weights={complete: 1}", "save_every=6")
+    with pytest.raises(FrameError, match=r"p\d\.jpg: .* is saved"):
+        distill(settings(*own), tmp_path)
+    thin, wide = (read_state(tmp_path / size / "last.pt")["step"] for size in ("thin", "wide"))
+    assert 0 < thin == wide < 6
+
+
 def test_a_student_is_fine_tuned_by_train(settings, config_file, tmp_path):
     paths = distill(settings("steps=1", "unlabelled=null"), tmp_path)
     tuned = load_config(config_file, ("size=thin", f"init={paths['thin']}", "steps=1"))
@@ -232,8 +245,19 @@ def test_the_command_leaves_a_folder_a_student(settings, tmp_path):
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert [line.split("/")[-2] for line in result.output.split()] == ["thin", "wide"]
     assert (tmp_path / "run" / "teacher.json").exists()
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert all(line in log for line in ("teacher: vegetation_miou", "thin: step 1", "wide: step 1"))
     again = load_config(tmp_path / "run" / "config.yaml", (), DistillConfig)
     assert again == load_config(config, (), DistillConfig)
+
+
+def test_students_of_other_fineness_learn_side_by_side(config_file, tmp_path, monkeypatch):
+    for name, fine in {"coarse": 1, "finer": 2}.items():
+        monkeypatch.setitem(SIZES, name, replace(SIZES["thin"], name=name, fine=fine))
+    teacher = train(load_config(config_file, ("size=coarse", "steps=1")), tmp_path / "teacher")
+    own = (f"teacher={teacher}", "students={coarse: null, finer: null}", "steps=1")
+    paths = distill(load_config(config_file, own, DistillConfig), tmp_path / "students")
+    assert [read_state(path)["size"]["fine"] for path in paths.values()] == [1, 2]
 
 
 def test_a_coarser_teacher_sees_the_pictures_averages():

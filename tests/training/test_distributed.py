@@ -4,6 +4,7 @@ import csv
 import multiprocessing
 import multiprocessing.connection
 import os
+import shutil
 import signal
 import socket
 
@@ -13,10 +14,10 @@ import torch._dynamo  # it and the next two are here so that no forked process m
 import torch.distributed.fsdp
 import torch.distributed.tensor
 
-from cropseg_edge.errors import ConfigError
+from cropseg_edge.errors import ConfigError, CropSegError
 from training.checkpoint import load_model, read_state
 from training.config import load_config
-from training.data.batches import batches
+from training.data.batches import CropDataset, batches
 from training.distributed import Workers, join
 from training.run import Run
 from training.train import train, training_steps
@@ -28,8 +29,8 @@ ONE_STEP = (*TINY, "steps=1", "drop_path=0")
 class Plain(Run):
     """Without dropout, whose numbers differ between processes and parts."""
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, saved=None):
+        super().__init__(config, saved)
         self.model.dropout.p = 0.0
 
 
@@ -37,9 +38,13 @@ def process(rank, port, config, out, kind, dies):
     torch.set_num_threads(1)  # the pool of the parent's threads does not survive a fork
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    for run in training_steps(config, out, kind):
-        if dies == (rank, run.step):
-            os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        for run in training_steps(config, out, kind):
+            if dies == (rank, run.step):
+                os.kill(os.getpid(), signal.SIGKILL)
+    except CropSegError as error:
+        (out / f"error{rank}.txt").write_text(str(error))
+        raise SystemExit(2) from error
 
 
 def train_with_two(config, out, kind=Run, dies=None):
@@ -103,6 +108,42 @@ def test_two_processes_learn_as_one_that_takes_two_parts(config_file, tmp_path, 
         torch.testing.assert_close(got, gradient, rtol=1e-2, atol=1e-6)
     further = load_config(config_file, (*ONE_STEP, "steps=2"))
     assert read_state(train(further, tmp_path, Plain))["step"] == 2
+
+
+def seen_late_by_the_second(config):
+    """A picture that the second process sees first, after the first step; and that step."""
+    dataset, stems = CropDataset(config, config.steps * config.batch), []
+    read = dataset.read
+    dataset.read = lambda chosen, stem: stems.append(stem) or read(chosen, stem)
+    for sample, _ in enumerate(dataset):
+        step, place = divmod(sample, config.batch)
+        if step and place >= config.batch // 2 and stems[-1] not in stems[:-1]:
+            return stems[-1], step
+    raise AssertionError("no such picture: take another seed")
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_picture_that_one_process_cannot_read_costs_no_step(
+    micro, config_file, field_root, tmp_path, parallel
+):
+    root = shutil.copytree(field_root, tmp_path / "root")
+    own = (f"data.roots=['{root}']", "data.weights={complete: 1}", "data.cache=0", "steps=4")
+    config = load_config(config_file, (*TINY, *own, "save_every=9", f"parallel={parallel}"))
+    stem, step = seen_late_by_the_second(config)
+    path = root / "complete" / "images" / f"{stem}.jpg"
+    before = path.read_bytes()
+    path.write_bytes(before[:200])
+
+    assert train_with_two(config, tmp_path) == [2, 2]
+    messages = [(tmp_path / f"error{rank}.txt").read_text() for rank in (0, 1)]
+    assert "another process" in messages[0]
+    assert path.name in messages[1]
+    assert all(f"step {step} is saved" in message for message in messages)
+    assert read_state(tmp_path / "last.pt")["step"] == step
+
+    path.write_bytes(before)
+    alone = config.model_copy(update={"parallel": "ddp"})
+    assert read_state(train(alone, tmp_path))["step"] == 4
 
 
 def test_the_processes_of_a_run_see_what_one_would_see(config_file):

@@ -27,6 +27,12 @@ def test_every_arm_ends_in_figures_on_every_test_set(done):
         assert all(0 <= f["miou"] <= 100 for f in figures[0].values())
 
 
+def test_the_log_lies_beside_the_results(done):
+    _, out, _ = done
+    assert "truth, seed 0" in (out / "experiment.log").read_text()
+    assert "micro: step 2" in (out / "runs" / "stage_2_0" / "train.log").read_text()
+
+
 def test_what_is_done_is_not_done_again(done):
     config, out, _ = done
     before = {path: path.stat().st_mtime_ns for path in out.rglob("last.pt")}
@@ -54,6 +60,23 @@ def test_the_share_of_the_gap_is_between_stage_1_and_the_truth():
     assert closed(arms, "stage 2", "seen") == pytest.approx([50.0])
 
 
-def test_unknown_settings_are_named():
-    with pytest.raises(ConfigError, match="frame"):
-        experiment_config(("frame=3",))
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("frame=3", "frame"),
+        ("frames=-3", r"frames: .*greater than or equal to 2 \(got -3\)"),
+        ("frames", "key.key=value"),
+        ("seeds=[0", "no YAML value"),
+        ("seeds=[]", "seeds"),
+        ("seeds=[-1]", "seeds.0"),
+        ("size=[320, 0]", "size.1"),
+        ("first_steps=0", "first_steps"),
+        ("batch=0", "batch"),
+        ("crop=100", "crop"),
+        ("keep=0", "keep"),
+        ("threads=0", "threads"),
+    ],
+)
+def test_a_wrong_setting_is_named(override, message):
+    with pytest.raises(ConfigError, match=message):
+        experiment_config((override,))

@@ -138,6 +138,18 @@ def test_accept_reject_undo_save_reload_and_the_file_decides(page, label_folder,
     assert page.text("counts") == "1 accepted, 1 rejected, 10 open"
 
 
+def test_a_page_made_from_decisions_starts_from_them_in_a_browser_that_knows_others(
+    page, label_folder, tmp_path
+):
+    page.press("a")
+    path, _ = saved(page, tmp_path)
+    page.press("r", "r", "r")  # progress that is in this browser only
+    options = {"labels": label_folder, "out": tmp_path / "out", "decisions": path}
+    run_screen(ScreenOptions.checked(**options))
+    page.load()
+    assert page.text("counts") == "1 accepted, 0 rejected, 11 open"
+
+
 def test_filter_sort_find_and_jump(page):
     page.choose("show", "kind agreement")
     assert (page.text("stem"), page.text("of")) == ("shifted", "of 1")

@@ -65,14 +65,12 @@ def test_sets_of_earlier_stages_and_of_teachers_are_kept(config_file, checkpoint
         tmp_path / "t",
     )
     sets = {"complete", "open"}
-    for path, expected in (
-        (taught, {*sets, "drone"}), (students["nano"], sets), (tuned, {*sets, "drone"}),
-    ):  # fmt: skip
-        bundle = export.export_bundle(path, tmp_path / "n.cropseg", width=128, height=64)
-        records = {record.name: record for record in bundle.manifest.training.datasets}
-        assert set(records) == expected
-        assert records["complete"].licence == "MIT"
-        assert open_model(path, threads=1).trained_on == expected
+    assert open_model(students["nano"], threads=1).trained_on == sets
+    assert open_model(tuned, threads=1).trained_on == {*sets, "drone"}
+    bundle = export.export_bundle(taught, tmp_path / "n.cropseg", width=128, height=64)
+    records = {record.name: record for record in bundle.manifest.training.datasets}
+    assert set(records) == {*sets, "drone"}
+    assert records["complete"].licence == "MIT"
 
 
 def test_the_segmenter_gives_pytorchs_probabilities_on_the_golden_frames(bundle, checkpoint):

@@ -5,9 +5,10 @@ import csv
 import cv2
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 
-from cropseg_edge.errors import ConfigError
+from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.simulator import FieldSimulator
 from training.commands.pseudo_label import pseudo_label as command
 from training.data.fields import find_set
@@ -18,7 +19,7 @@ from training.pseudo_labels.ground import fit_ground
 from training.pseudo_labels.guided_filter import guided_filter
 from training.pseudo_labels.label import pseudo_label
 from training.pseudo_labels.labelling import LabellingConfig, make_labels
-from training.pseudo_labels.worklist import find_images
+from training.pseudo_labels.worklist import Worklist, find_images
 
 H, W, F = 120, 160, 150.0
 
@@ -210,6 +211,63 @@ def test_another_set_joins_the_root_and_a_strangers_root_is_left_alone(pool, tmp
         make_labels(pool, tmp_path / "field" / "a")
 
 
+@pytest.fixture
+def source(pool):
+    """A data root around the pool: p0 to train on, p1 unlabelled, p2 for evaluation, the others
+    in no split. Gives the set's configuration and what to write as its description."""
+    root = pool.images.parent / "field"
+    (root / "beet").mkdir(parents=True)
+    pool.images.rename(root / "beet" / "images")
+    rows = "beet,p0,train\nbeet,p1,unlabelled\nbeet,p2,dev\n"
+    (root / "splits.csv").write_text(f"dataset,stem,split\n{rows}")
+
+    def described(**entry):
+        (root / "datasets.yaml").write_text(yaml.safe_dump({"beet": {"labels": {}, **entry}}))
+        return LabellingConfig(images=root / "beet" / "images", depth=pool.depth)
+
+    return described
+
+
+@pytest.mark.parametrize("folder", ["beet", "beet/images"])
+def test_pictures_that_are_kept_for_evaluation_get_no_labels(source, tmp_path, folder):
+    config = source(licence="ODbL-1.0", species=["beet", "chard"])
+    pictures, out = config.images.parents[1] / folder, tmp_path / "root" / "a"
+    arguments = [str(pictures), "--depth", str(config.depth), "--out", str(out)]
+    CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert [row["stem"] for row in read_scores(out)] == ["p0", "p1"]
+    assert list(find_set([out.parent], "a", "train").pairs) == ["p0", "p1"]
+    described = yaml.safe_load((out.parent / "datasets.yaml").read_text())["a"]
+    assert (described["licence"], described["species"]) == ("ODbL-1.0", ["beet", "chard"])
+
+
+def test_a_licence_that_is_given_stands(source, tmp_path):
+    given = source(licence="ODbL-1.0").model_copy(update={"licence": "MIT"})
+    make_labels(given, tmp_path / "root" / "a")
+    assert find_set([tmp_path / "root"], "a", "train").licence == "MIT"
+
+
+@pytest.mark.parametrize(
+    ("entry", "split", "message"),
+    [
+        ({"train": False, "licence": "non-commercial"}, "train", "beet is for evaluation only"),
+        ({}, "dev", "none of its pictures in split train or unlabelled"),
+    ],
+)
+def test_a_set_that_may_not_be_trained_on_gets_no_labels(source, tmp_path, entry, split, message):
+    config = source(**entry)
+    (config.images.parents[1] / "splits.csv").write_text(f"dataset,stem,split\nbeet,p0,{split}\n")
+    with pytest.raises(FrameError, match=message):
+        make_labels(config, tmp_path / "root" / "a")
+
+
+def test_a_name_with_a_comma_stays_one_name(pool, tmp_path):
+    for folder, suffix in ((pool.images, "png"), (pool.depth, "tif")):
+        (folder / f"p0.{suffix}").rename(folder / f"p0, row 3.{suffix}")
+    for name in ("a", "b"):  # the second one writes the first one's rows again
+        make_labels(pool, tmp_path / "root" / name)
+    assert "p0, row 3" in find_set([tmp_path / "root"], "a", "train").pairs
+
+
 class Killed(BaseException):
     pass
 
@@ -241,7 +299,8 @@ def test_a_killed_run_resumes_and_does_no_picture_twice(pool, tmp_path, monkeypa
     assert done.items() <= after.items()
     monkeypatch.delenv("RANK")
     monkeypatch.delenv("WORLD_SIZE")
-    make_labels(pool, out, lambda *step: pytest.fail("all is done"))
+    make_labels(pool, out)
+    assert done.items() <= {p.name: p.stat().st_mtime_ns for p in (out / "masks").iterdir()}.items()
     make_labels(pool, tmp_path / "once" / "pool")
     assert read_scores(tmp_path / "once" / "pool") == read_scores(out)
 
@@ -255,6 +314,43 @@ def test_processes_share_the_pictures_without_overlap(pool, tmp_path, monkeypatc
             shares.append([row["stem"] for row in csv.DictReader(file)])
     assert shares == [["p0", "p3", "p6"], ["p1", "p4"], ["p2", "p5"]]
     assert len(read_scores(out)) == 7
+
+
+def test_a_refused_picture_is_tried_again_and_no_other(pool, tmp_path, monkeypatch):
+    out, seen = tmp_path / "root" / "pool", []
+    as_rank(monkeypatch, 0, 1)
+    make_labels(pool, out)
+    write_depth(pool.depth / "p6.tif", seen_from(0.3, 0, 0.3)[0])
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "masks").iterdir()}
+    rows = make_labels(pool, out, lambda *step: seen.append(step))
+    assert seen == [(1, 2), (2, 2)]  # p5, whose picture is still bare soil, and p6
+    assert [row["status"] for row in rows] == ["ok"] * 5 + ["refused", "ok"]
+    assert "p6" in find_set([out.parent], "pool", "train").pairs
+    after = {path.name: path.stat().st_mtime_ns for path in (out / "masks").iterdir()}
+    assert {name for name in after if after[name] != before.get(name)} == {"p5.png", "p6.png"}
+
+
+def test_the_table_waits_for_a_picture_that_another_process_tries_again(tmp_path, monkeypatch):
+    def process(rank, world):
+        as_rank(monkeypatch, rank, world)
+        return Worklist(tmp_path, "table.csv", ("status",), ["a", "b"], "")
+
+    def statuses(rows):
+        return [row["status"] for row in rows]
+
+    one, two = process(0, 2), process(1, 2)
+    for work, stem in ((one, "a"), (two, "b")):
+        assert work.pending() == [stem]
+        work.record(stem, {"status": "refused"})
+    assert statuses(two.merge()) == ["refused", "refused"]
+    assert one.pending() == ["a"]
+    assert two.pending() == ["b"]
+    two.record("b", {"status": "ok"})
+    assert two.merge() is None  # a is at work
+    alone = process(0, 1)  # both were killed
+    assert alone.pending() == ["a"]
+    alone.record("a", {"status": "ok"})
+    assert statuses(alone.merge()) == ["ok", "ok"]
 
 
 def test_other_settings_do_not_mix_into_a_run(pool, tmp_path):

@@ -277,6 +277,19 @@ def test_a_large_pool_shows_the_kept_ones_first(screen, tmp_path):
     assert facts["size"] == 16
 
 
+def test_a_browser_keeps_progress_for_one_state_of_decisions_only(screen, decisions_file, tmp_path):
+    def key():
+        page = (tmp_path / "out" / "explorer.html").read_text()
+        return json.loads(re.search(r'id="facts">(.*?)</script>', page)[1])["key"]
+
+    keys = []
+    for verdict in ("accept", "reject"):
+        for _ in range(2):
+            screen(page_images=3, decisions=decisions_file({"good0": verdict}))
+            keys.append(key())
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+
+
 def test_names_cannot_break_out_of_the_page(screen, label_folder, tmp_path):
     table = label_folder / "scores.csv"
     table.write_text(table.read_text().replace("bimodality", "</script><b>"))

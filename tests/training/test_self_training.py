@@ -14,7 +14,7 @@ from cropseg_edge.errors import ConfigError, FrameError
 from training.__main__ import cli
 from training.checkpoint import read_state
 from training.config import dump_config, load_config
-from training.data.fields import held_out
+from training.data.fields import find_set, held_out
 from training.data.shards import write_shards
 from training.data.unlabelled import (
     UnlabelledConfig,
@@ -206,17 +206,34 @@ def test_pictures_in_shards_are_those_of_the_folders(settings, field_root, tmp_p
         assert all(torch.equal(a, b) for a, b in zip(folder[i], shards[i], strict=True))
 
 
-def test_a_set_of_another_root_keeps_its_splits(settings, tmp_path):
-    for stem in ("a", "b", "c"):
+@pytest.fixture
+def other_root(tmp_path):
+    """A set without labels, a picture a split."""
+    for number, stem in enumerate(("a", "b", "c")):
         (tmp_path / "other" / "images").mkdir(parents=True, exist_ok=True)
         path = tmp_path / "other" / "images" / f"{stem}.png"
-        cv2.imwrite(str(path), np.zeros((8, 8, 3), np.uint8))
+        cv2.imwrite(str(path), np.full((8, 8, 3), number, np.uint8))
     (tmp_path / "datasets.yaml").write_text("other: {licence: MIT, labels: {}}\n")
     rows = "dataset,stem,split\nother,a,train\nother,b,unlabelled\nother,c,dev\n"
     (tmp_path / "splits.csv").write_text(rows)
+    return tmp_path
+
+
+def test_a_set_of_another_root_keeps_its_splits(settings, other_root):
     for folder in ("other", "other/images"):
-        found = find_pictures(settings().data, str(tmp_path / folder))
+        found = find_pictures(settings().data, str(other_root / folder))
         assert list(found.pairs) == ["a", "b"]
+        assert found.licence == "MIT"
+
+
+def test_pictures_without_labels_are_read_from_shards(settings, other_root):
+    packed = other_root / "shards"
+    for split in ("train", "unlabelled"):
+        assert write_shards(other_root, split, packed) == {"other": 1}
+    found = find_pictures(settings().data, str(packed / "other"))
+    assert [(stem, int(found.picture(stem).max())) for stem in found.pairs] == [("a", 0), ("b", 1)]
+    with pytest.raises(FrameError, match=r"unlabelled-000000\.tar \(b\): packed without labels"):
+        find_set([packed], "other", "unlabelled").read("b")
 
 
 def test_the_fixed_teacher_labels_until_burn_in_then_the_average(settings):
@@ -301,5 +318,6 @@ def test_the_command_leaves_figures_and_configuration(settings, tmp_path):
     assert result.output.strip().endswith("last.pt")
     teacher = json.loads((tmp_path / "run" / "teacher.json").read_text())
     assert 0 <= teacher["vegetation_miou"] <= 100
+    assert "mini: step 1" in (tmp_path / "run" / "train.log").read_text()
     again = load_config(tmp_path / "run" / "config.yaml", (), SelfTrainConfig)
     assert again == load_config(config, (), SelfTrainConfig)

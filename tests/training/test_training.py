@@ -1,6 +1,8 @@
 """A run from configuration to checkpoint: data, resuming after a kill, what is refused."""
 
 import csv
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from training.checkpoint import images_seen, load_model, read_state
 from training.config import load_config
 from training.data.batches import CropDataset
 from training.data.fields import find_set
+from training.plot import plot_runs
+from training.teacher import Teacher
 from training.train import train
 from training.validation import miou, validate, validation_pictures
 
@@ -33,9 +37,10 @@ def test_mask_values_become_sets_of_classes(field_root):
 @pytest.mark.parametrize(
     ("name", "message"), [("tested", "evaluation only"), ("missing", "no root has a set")]
 )
-def test_a_set_that_may_not_be_trained_on_is_refused(field_root, name, message):
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_set_that_may_not_be_trained_on_is_refused(field_root, name, message, split):
     with pytest.raises(FrameError, match=message):
-        find_set([field_root], name, "train")
+        find_set([field_root], name, split)
 
 
 def test_a_sample_is_the_same_in_every_run(config_file):
@@ -108,6 +113,13 @@ def test_a_checkpoint_gives_the_averaged_network(config_file, tmp_path):
         ("data.weights={}", "data.weights"),
         ("data.weights={complete: 0}", "data.weights.complete"),
         ("optimiser.lr=.inf", "optimiser.lr"),
+        ("seed=-1", "seed"),
+        ("data.frame=[0, 0]", "data.frame.0: .*greater than or equal to 32"),
+        ("data.frame=[640, -5]", "data.frame.1"),
+        ("augmentation.scale=[0, 1]", "augmentation.scale.0: .*greater than 0"),
+        ("augmentation.scale=[1.8, 0.6]", "augmentation.scale: .*lower bound comes first"),
+        ("augmentation.gamma=[0, 1]", "augmentation.gamma.0"),
+        ("augmentation.gamma=[2, 1]", "augmentation.gamma: .*lower bound"),
     ],
 )
 def test_a_wrong_configuration_names_the_key(config_file, override, message):
@@ -201,7 +213,34 @@ def test_validation_counts_only_what_the_labels_decide(config_file):
     config = load_config(config_file, ("data.validation=0.99",))
     pictures = list(validation_pictures(config))
     assert {field.name for field, _ in pictures} == {"complete", "open"}
-    vegetation, crop = validate(Oracle(), pictures, (96, 64))
-    assert vegetation > 90  # the set `open` leaves its background open: not counted here
-    assert crop > 90
+    figures = validate(Oracle(), pictures, (96, 64))
+    assert figures["vegetation_miou"] > 90  # `open` leaves its background open: not counted here
+    assert figures["crop_miou"] > 90
     assert miou(np.array([[3, 1], [0, 0]])) == pytest.approx(37.5)
+
+
+def test_labels_that_leave_crop_open_give_no_figure_of_crop(config_file, field_root, tmp_path):
+    root = shutil.copytree(field_root, tmp_path / "root")
+    table = (root / "datasets.yaml").read_text()
+    table = table.replace("1: [crop], 2: [weed]", "1: [crop, weed]")
+    (root / "datasets.yaml").write_text(table)
+    sets = (f"data.roots=['{root}']", "data.weights={complete: 1}", "data.validation=0.5")
+    config = load_config(config_file, ("steps=1", *sets))
+    assert list(validate(Oracle(), validation_pictures(config), (96, 64))) == ["vegetation_miou"]
+
+    path = train(config, tmp_path / "run")
+    (row,) = csv.DictReader((tmp_path / "run" / "log.csv").open())
+    assert 0 <= float(row["vegetation_miou"]) <= 100
+    assert row["crop_miou"] == ""
+    Teacher(path).record(config, tmp_path)
+    teacher = json.loads((tmp_path / "teacher.json").read_text())
+    assert "vegetation_miou" in teacher
+    assert "crop_miou" not in teacher
+    plot_runs([tmp_path / "run"], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_loose_outlines_of_a_set_that_is_not_used_are_pointed_out(config_file, tmp_path, caplog):
+    train(load_config(config_file, ("steps=1", "data.loose={complete: 2, maize: 3}")), tmp_path)
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert warning == "data.loose names maize, which data.weights does not"

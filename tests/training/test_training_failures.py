@@ -13,6 +13,7 @@ from cropseg_edge.errors import ConfigError, CropSegError, FrameError, StorageEr
 from training.checkpoint import load_model, read_state, save_atomically
 from training.config import load_config
 from training.train import train
+from training.validation import validation_pictures
 
 OPTIONS = ("size=micro", "data.weights={complete: 1}", "save_every=6")
 
@@ -76,6 +77,22 @@ def test_a_bad_picture_stops_a_run_that_goes_on_once_it_is_repaired(
     resumed, (whole, log) = read_state(train(config, tmp_path / "run")), uninterrupted
     assert all(torch.equal(value, resumed["ema"][name]) for name, value in whole["ema"].items())
     assert logged(tmp_path / "run") == log
+
+
+def test_a_broken_held_out_picture_costs_no_step(micro, config_file, own_root, tmp_path):
+    own = (f"data.roots=['{own_root}']", "data.validation=0.5", "save_every=2", "validate_every=4")
+    config = load_config(config_file, (*OPTIONS, *own))
+    _, stem = next(validation_pictures(config))
+    path = own_root / "complete" / "images" / f"{stem}.jpg"
+    before = path.read_bytes()
+    halve(path)
+    with pytest.raises(FrameError, match=rf"{stem}\.jpg: .*; step 4 is saved"):
+        train(config, tmp_path / "run")
+    assert read_state(tmp_path / "run" / "last.pt")["step"] == 4
+
+    path.write_bytes(before)
+    assert read_state(train(config, tmp_path / "run"))["step"] == 6
+    assert [step for step, _ in logged(tmp_path / "run")] == ["2", "4", "6"]
 
 
 def config_root(config_file):

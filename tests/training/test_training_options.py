@@ -113,7 +113,9 @@ def test_drop_path_is_the_configurations_and_may_change_on_the_way(micro, config
     assert read_state(train(changed, tmp_path))["step"] == 2
 
 
-def test_a_trunk_starts_from_weights_and_the_next_stage_has_its_form(micro, config_file, tmp_path):
+@pytest.fixture
+def vit(micro, tmp_path):
+    """A trunk's weights, and a file of them under timm's names and with a class token."""
     theirs = {"patch_embed.proj": "patch_embed", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
     own = build("micro").backbone.vit.state_dict()
     weights = {}
@@ -125,9 +127,13 @@ def test_a_trunk_starts_from_weights_and_the_next_stage_has_its_form(micro, conf
     weights["pos_embed"] = torch.cat([torch.zeros(1, 1, 16), patches], 1)
     weights["cls_token"] = torch.ones(1, 1, 16)
     torch.save(weights, tmp_path / "vit.pth")
+    return own, tmp_path / "vit.pth"
 
+
+def test_a_trunk_starts_from_weights_and_the_next_stage_has_its_form(config_file, vit, tmp_path):
+    own, path = vit
     options = ("size=micro", "steps=1")
-    config = load_config(config_file, (*options, f"trunk={tmp_path / 'vit.pth'}"))
+    config = load_config(config_file, (*options, f"trunk={path}"))
     run = Run(config)
     assert run.size.prefix == 1
     trained = run.model.backbone.vit.state_dict()
@@ -136,6 +142,33 @@ def test_a_trunk_starts_from_weights_and_the_next_stage_has_its_form(micro, conf
     first = train(config, tmp_path / "first")
     second = load_config(config_file, (*options, f"init={first}"))
     assert read_state(train(second, tmp_path / "second"))["size"]["prefix"] == 1
+
+
+def test_a_run_goes_on_without_the_files_that_it_started_from(config_file, vit, tmp_path):
+    _, path = vit
+
+    def stage(name, start, steps):
+        options = ("size=micro", f"steps={steps}", start)
+        return train(load_config(config_file, options), tmp_path / name)
+
+    trunk = f"trunk={path}"
+    init = f"init={stage('first', trunk, 1)}"
+    stage("second", init, 1)
+    path.unlink()
+    assert read_state(stage("first", trunk, 2))["step"] == 2
+    (tmp_path / "first" / "last.pt").unlink()
+    assert read_state(stage("second", init, 2))["step"] == 2
+
+
+def test_what_a_run_says_lies_beside_its_results(config_file, vit, tmp_path):
+    arguments = ["train", "--config", str(config_file), "--out", str(tmp_path / "run")]
+    for override in ("size=micro", "steps=1", f"trunk={vit[1]}", "dice=1e39"):
+        arguments += ["--set", override]
+    CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "vit.pth" in log
+    assert "WARNING step 0: gradient is not finite, step left out" in log
+    assert "micro: step 1" in log
 
 
 def test_the_benchmark_relates_speed_to_the_peak(micro, config_file):

@@ -54,8 +54,8 @@ def depth(
 
     PICTURES is a folder of images, or one with images/ (and depth/) in it. OUT gets STEM.tif:
     float32, metres or relative, larger is farther, NaN unknown (REP-118). Depth that says nothing
-    is refused, with the reason in OUT/depth.csv. Started again it goes on where it stood; under
-    torchrun every process takes its share.
+    is refused, with the reason in OUT/depth.csv. Started again it goes on where it stood and tries
+    refused pictures again; under torchrun every process takes its share.
 
     \b
     Examples:
@@ -63,6 +63,7 @@ def depth(
       python -m training depth out/sim/simulator --out out/depth --degrade 1
       torchrun --nproc-per-node 8 -m training depth photos --model weights/da2-small --out out/depth
     """
+    from training.config import configured
     from training.pseudo_labels.depth import DepthConfig, make_depth
     from training.pseudo_labels.depth_anything import DEFAULT_MODEL
     from training.pseudo_labels.runs import default_device, images_of, run_reported
@@ -78,9 +79,7 @@ def depth(
         "images": images_of(pictures), "files": files, "unit": unit, "scale": scale,
         "model": model or DEFAULT_MODEL, "side": side, "degrade": degrade, "seed": seed,
     }  # fmt: skip
+    config = configured(values, (), DepthConfig, "depth")
     run_reported(
-        lambda progress: make_depth(
-            DepthConfig.model_validate(values), out, device or default_device(), progress
-        ),
-        out,
+        lambda progress: make_depth(config, out, device or default_device(), progress), out
     )

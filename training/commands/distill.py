@@ -46,9 +46,12 @@ def distill(config_path: Path, out: Path, overrides: tuple[str, ...], threads: i
     from training.distill import DistillConfig
     from training.distill import distill as run
     from training.distributed import first_process
+    from training.logfile import train_log
 
     if threads:
         torch.set_num_threads(threads)
-    paths = run(load_config(config_path, overrides, DistillConfig), out)
+    config = load_config(config_path, overrides, DistillConfig)
+    with train_log(out):
+        paths = run(config, out)
     if first_process():
         click.echo("\n".join(map(str, paths.values())))

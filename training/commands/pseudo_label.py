@@ -20,8 +20,8 @@ import click
     help="ROOT/NAME: folder for masks/, images/ (links), scores.csv, configuration and log; "
     "ROOT becomes a data root with the set NAME.",
 )
-@click.option("--licence", default="unknown", show_default=True, help="Of the pictures.")
-@click.option("--species", default="unknown", show_default=True)
+@click.option("--licence", help="Of the pictures. Default: what their data root says, or unknown.")
+@click.option("--species", help="Likewise.")
 @click.option(
     "--set",
     "overrides",
@@ -30,14 +30,17 @@ import click
     help="Override a value, e.g. --set least_agreement=0.3; config.yaml in OUT lists them all.",
 )
 def pseudo_label(
-    pictures: Path, depth: Path, out: Path, licence: str, species: str, overrides: tuple[str, ...]
-) -> None:
+    pictures: Path, depth: Path, out: Path, licence: str | None, species: str | None,
+    overrides: tuple[str, ...],
+) -> None:  # fmt: skip
     """Label pictures by their depth: vegetation (crop or weed open), background, unsure.
 
-    PICTURES is a folder of images, or one with images/ in it. Masks hold 0 background,
-    1 vegetation, 255 unsure; scores.csv holds each picture's score, its parts, and why a picture
-    was refused. Started again it goes on where it stood; under torchrun every process takes its
-    share, and no picture is done twice.
+    PICTURES is a folder of images, or one with images/ in it. Where it is a set of a data root,
+    pictures that are kept for evaluation are left out: those of other splits than train and
+    unlabelled. Masks hold 0 background, 1 vegetation, 255 unsure; scores.csv holds each picture's
+    score, its parts, and why a picture was refused. Started again it goes on where it stood and
+    tries refused pictures again; under torchrun every process takes its share, and no label is
+    made twice.
 
     \b
     Examples:

@@ -48,11 +48,14 @@ def self_train(
 
     from training.config import load_config
     from training.distributed import first_process
+    from training.logfile import train_log
     from training.self_train import SelfTrainConfig
     from training.self_train import self_train as run
 
     if threads:
         torch.set_num_threads(threads)
-    path = run(load_config(config_path, overrides, SelfTrainConfig), out)
+    config = load_config(config_path, overrides, SelfTrainConfig)
+    with train_log(out):
+        path = run(config, out)
     if first_process():
         click.echo(path)

@@ -17,7 +17,8 @@ def shards(root: Path, out: Path, split: str, sets: tuple[str, ...], per_shard: 
     """Pack a data root's pictures into tar files, for data sets too large for single files.
 
     Every picture is checked. The folder is then a data root for `train` (data.roots); a run over
-    it sees the same samples as one over ROOT. Started again with the same --out, it goes on.
+    it sees the same samples as one over ROOT. Split `unlabelled` is packed without masks, for
+    unlabelled.weights. Started again with the same --out, it goes on.
 
     \b
     Example, on the simulator's data:

@@ -45,10 +45,13 @@ def train(config_path: Path, out: Path, overrides: tuple[str, ...], threads: int
 
     from training.config import load_config
     from training.distributed import first_process
+    from training.logfile import train_log
     from training.train import train as run
 
     if threads:
         torch.set_num_threads(threads)
-    path = run(load_config(config_path, overrides), out)
+    config = load_config(config_path, overrides)
+    with train_log(out):
+        path = run(config, out)
     if first_process():
         click.echo(path)

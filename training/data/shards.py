@@ -1,10 +1,10 @@
 """A data root's pictures packed into WebDataset shards, and read back by offset.
 
 A file a picture is slow to list, copy and open where there are more than 100,000. Shards are plain
-tar files: sample 17 is `000000017.jpg`, `000000017.mask.png` and `000000017.json` (its data set and
-stem), so any WebDataset reader can use them. The index NAME/SPLIT.csv says where each one lies;
-with it the pictures of a split are drawn in any order, and a run over shards sees exactly what a
-run over the folders sees.
+tar files: sample 17 is `000000017.jpg`, `000000017.mask.png` (not where there are no labels) and
+`000000017.json` (its data set and stem), so any WebDataset reader can use them. The index
+NAME/SPLIT.csv says where each one lies; with it the pictures of a split are drawn in any order, and
+a run over shards sees exactly what a run over the folders sees.
 """
 
 import csv
@@ -15,6 +15,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,9 +31,12 @@ from training.data.labels import to_sets
 
 log = logging.getLogger("training")
 
+OWN_SPLIT = "unlabelled"  # of pictures without labels; never one that is kept for evaluation
+
 
 class Entry(NamedTuple):
-    """Where a picture and its mask lie: a tar file's name, and offset and length in bytes."""
+    """Where a picture and its mask lie: a tar file's name, and offset and length in bytes; 0 and 0
+    where there is no mask."""
 
     shard: str
     suffix: str
@@ -53,20 +57,32 @@ class ShardSet:
     meaning: Meaning
 
     def read(self, stem: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Picture and class sets; see `LabelledSet`."""
+        """Picture and class sets; see `LabelledSet`. Raises FrameError where there is no mask."""
         entry = self.pairs[stem]
-        path = self.folder / entry.shard
-        try:
-            with path.open("rb") as file:
-                file.seek(entry.image_offset)
-                picture = file.read(entry.image_bytes)
-                file.seek(entry.mask_offset)
-                label = file.read(entry.mask_bytes)
-        except OSError as error:
-            raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
-        where = f"{path} ({stem})"
+        where = f"{self.folder / entry.shard} ({stem})"
+        if not entry.mask_bytes:
+            raise FrameError(f"{where}: packed without labels; name it in unlabelled.weights only")
+        places = (entry.image_offset, entry.image_bytes), (entry.mask_offset, entry.mask_bytes)
+        picture, label = self._parts(entry.shard, *places)
         image = decode_image(picture, entry.suffix, where)
         return image, to_sets(decode_mask(label, where), self.meaning, image, where)
+
+    def picture(self, stem: str) -> NDArray[np.uint8]:
+        """The picture alone, uint8 [H, W, 3] BGR. Raises FrameError."""
+        entry = self.pairs[stem]
+        (data,) = self._parts(entry.shard, (entry.image_offset, entry.image_bytes))
+        return decode_image(data, entry.suffix, f"{self.folder / entry.shard} ({stem})")
+
+    def _parts(self, shard: str, *places: tuple[int, int]) -> list[bytes]:
+        path, parts = self.folder / shard, []
+        try:
+            with path.open("rb") as file:
+                for offset, count in places:
+                    file.seek(offset)
+                    parts.append(file.read(count))
+                return parts
+        except OSError as error:
+            raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def index_path(root: Path, name: str, split: str) -> Path:
@@ -96,7 +112,8 @@ def write_shards(
     root: Path, split: str, out: Path, *, sets: tuple[str, ...] = (), per_shard: int = 1000
 ) -> dict[str, int]:
     """Pack a split of a data root; shards that are there already are kept, so that a killed run
-    goes on. Returns the number of pictures of each set.
+    goes on. Masks are left out of split `unlabelled` and of sets without labels (`labels: {}`).
+    Returns the number of pictures of each set.
 
     Raises:
         ConfigError: the root cannot be read, has no such set, or `out` holds shards of others.
@@ -129,7 +146,7 @@ def _write_set(pairs: list[Pair], name: str, split: str, out: Path, per_shard: i
         members = pairs[first : first + per_shard]
         path = out / name / f"{split}-{first // per_shard:06d}.tar"
         if not path.exists():
-            write_atomically(path, _pack(members, name, first))
+            write_atomically(path, _pack(members, name, first, split != OWN_SPLIT))
         entries = dict(_index(path))
         if set(entries) != {pair.image.stem for pair in members}:
             raise ConfigError(f"{path} holds other pictures than {name} now; choose another --out")
@@ -142,17 +159,20 @@ def _write_set(pairs: list[Pair], name: str, split: str, out: Path, per_shard: i
     write_atomically(index_path(out, name, split), text.getvalue().encode())
 
 
-def _pack(pairs: list[Pair], name: str, first: int) -> bytes:
+def _pack(pairs: list[Pair], name: str, first: int, labelled: bool) -> bytes:
     """A tar file of pictures, each checked; the same bytes every time."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for number, pair in enumerate(pairs, first):
-            picture, label = _bytes(pair.image), _bytes(pair.mask)
+            picture = _bytes(pair.image)
             image = decode_image(picture, pair.image.suffix, str(pair.image))
-            to_sets(decode_mask(label, str(pair.mask)), pair.meaning, image, str(pair.mask))
+            parts = [(pair.image.suffix.lower(), picture)]
+            if labelled and pair.meaning:
+                label = _bytes(pair.mask)
+                to_sets(decode_mask(label, str(pair.mask)), pair.meaning, image, str(pair.mask))
+                parts.append((".mask.png", label))
             about = json.dumps({"dataset": name, "stem": pair.image.stem}).encode()
-            suffix = pair.image.suffix.lower()
-            for ending, data in ((suffix, picture), (".mask.png", label), (".json", about)):
+            for ending, data in (*parts, (".json", about)):
                 member = tarfile.TarInfo(f"{number:09d}{ending}")
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
@@ -160,15 +180,15 @@ def _pack(pairs: list[Pair], name: str, first: int) -> bytes:
 
 
 def _index(path: Path) -> Iterator[tuple[str, Entry]]:
-    """Stem and place of each sample of a shard, which lie together: picture, mask, JSON."""
+    """Stem and place of each sample of a shard, which lie together: picture, mask if any, JSON."""
     try:
         with tarfile.open(path) as tar:
-            members = tar.getmembers()
-            for image, mask, about in zip(*(iter(members),) * 3, strict=True):
+            for _, sample in groupby(tar.getmembers(), lambda m: m.name.partition(".")[0]):
+                image, *masks, about = sample
                 stem = json.loads(tar.extractfile(about).read())["stem"]
+                place = (masks[0].offset_data, masks[0].size) if masks else (0, 0)
                 suffix = Path(image.name).suffix
-                places = (image.offset_data, image.size, mask.offset_data, mask.size)
-                yield stem, Entry(path.name, suffix, *places)
+                yield stem, Entry(path.name, suffix, image.offset_data, image.size, *place)
     except (tarfile.TarError, ValueError, KeyError, AttributeError) as error:
         raise ConfigError(f"{path} is no shard of this package: {error}; remove it") from error
 

@@ -5,13 +5,12 @@ the student (light, blur and noise on top): the teacher's labels lie on the stud
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -23,11 +22,9 @@ from cropseg_edge.frames.image import IMAGE_SUFFIXES, read_image
 from training.config import AugmentationConfig, DataConfig, Section, TrainConfig
 from training.data.augmentation import photometric, random_crop
 from training.data.batches import normalise
-from training.data.fields import LabelledSet, find_set, held_out
-from training.data.shards import index_path
+from training.data.fields import describe, held_out, set_at, trainable_entry, unlabelled_stems
+from training.data.shards import OWN_SPLIT, ShardSet, index_path, read_shards
 from training.distributed import Workers
-
-OWN_SPLIT = "unlabelled"  # besides data.split; never a split that is kept for evaluation
 
 
 class StrongAugmentation(AugmentationConfig):
@@ -86,7 +83,7 @@ class UnlabelledDataset(Dataset):
         rng = np.random.default_rng((self.seed, index, 1))  # 1: not the labelled stream's numbers
         chosen = int(rng.choice(len(self.sets), p=self.weights))
         stem = self.stems[chosen][rng.integers(len(self.stems[chosen]))]
-        image, _ = self.sets[chosen].read(stem)
+        image = self.sets[chosen].picture(stem)
         ground = read_ground(self.ground[chosen].get(stem), image.shape[:2])
         data = self.data
         weak, ground = random_crop(
@@ -120,43 +117,44 @@ def unlabelled_batches(
 
 @dataclass(frozen=True)
 class Folder:
-    """Images in a folder, by stem, sorted; read as a `LabelledSet` is, without labels."""
+    """Images in a folder, by stem, sorted; with the licence that a data root states."""
 
     pairs: dict[str, Path]
+    licence: str = "unknown"
 
-    def read(self, stem: str) -> tuple[NDArray[np.uint8], None]:
-        """The picture, uint8 [H, W, 3] BGR. Raises FrameError."""
-        return read_image(self.pairs[stem]), None
+    def picture(self, stem: str) -> NDArray[np.uint8]:
+        """uint8 [H, W, 3] BGR. Raises FrameError."""
+        return read_image(self.pairs[stem])
 
 
-def find_pictures(data: DataConfig, name: str) -> Folder | LabelledSet:
+def find_pictures(data: DataConfig, name: str) -> Folder | ShardSet:
     """The pictures called `name`: a set of `data.roots`, or a folder, which may be a set of
     another data root.
 
-    Of a set, what `splits.csv` puts into `data.split` or `unlabelled`, or the shards of
-    `data.split`.
+    Of a set, what `splits.csv` puts into `data.split` or `unlabelled`, or the shards of these.
 
     Raises:
         FrameError: no such set or folder, nothing in it, or it may not be trained on.
         ConfigError: a root's tables cannot be read.
     """
-    folder = Path(name).resolve()
-    places = [(root, name) for root in data.roots]
-    places += [(folder.parent, folder.name), (folder.parent.parent, folder.parent.name)]
-    for root, of_set in places:
-        described = _described(root)
-        if of_set not in described:
-            continue
-        if isinstance(described[of_set], dict) and described[of_set].get("train") is False:
-            raise FrameError(f"{of_set} is for evaluation only: do not train on its pictures")
-        if index_path(root, of_set, data.split).exists():
-            return find_set([root], of_set, data.split)
-        stems = _stems(root, of_set, {data.split, OWN_SPLIT})
-        return _images(root / of_set / "images", stems)
-    if not folder.is_dir():
+    named = next(((root, name) for root in data.roots if name in describe(root)), None)
+    if found := named or set_at(Path(name)):
+        root, of_set = found
+        licence = str(trainable_entry(root, of_set).get("licence", "unknown"))
+        shards = [
+            read_shards(root, of_set, split, licence, {})
+            for split in dict.fromkeys((data.split, OWN_SPLIT))
+            if index_path(root, of_set, split).exists()
+        ]
+        if shards:
+            pairs = {stem: entry for part in shards for stem, entry in part.pairs.items()}
+            return replace(shards[0], pairs=dict(sorted(pairs.items())))
+        stems = unlabelled_stems(root, of_set, data.split)
+        return _images(root / of_set / "images", stems, licence)
+    if not Path(name).is_dir():
         looked = ", ".join(map(str, data.roots))
         raise FrameError(f"unlabelled: {name} is no folder of images, nor a set in {looked}")
-    return _images(folder, None)
+    return _images(Path(name), None)
 
 
 def ground_masks(folder: Path, stems: list[str]) -> dict[str, Path]:
@@ -201,7 +199,7 @@ def read_ground(mask_path: Path | None, size: tuple[int, int]) -> NDArray[np.uin
     return (mask == 0).astype(np.uint8)
 
 
-def _images(folder: Path, stems: set[str] | None) -> Folder:
+def _images(folder: Path, stems: set[str] | None, licence: str = "unknown") -> Folder:
     found = {
         path.stem: path
         for path in (sorted(folder.iterdir()) if folder.is_dir() else ())
@@ -209,25 +207,4 @@ def _images(folder: Path, stems: set[str] | None) -> Folder:
     }
     if not found:
         raise FrameError(f"unlabelled: {folder} has no image that may be trained on")
-    return Folder(found)
-
-
-def _described(root: Path) -> dict[str, object]:
-    path = root / "datasets.yaml"
-    if not path.exists():
-        return {}
-    try:
-        described = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    return described if isinstance(described, dict) else {}
-
-
-def _stems(root: Path, name: str, splits: set[str]) -> set[str]:
-    path = root / "splits.csv"
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {r["stem"] for r in rows if r["dataset"] == name and r["split"] in splits}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    return Folder(found, licence)

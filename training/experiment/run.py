@@ -9,10 +9,11 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import click
 import yaml
-from pydantic import ValidationError
+from pydantic import Field
 
 from cropseg_edge.errors import ConfigError
 from cropseg_edge.files import write_atomically
@@ -22,8 +23,9 @@ from training.commands.pseudo_label import pseudo_label
 from training.commands.screen import screen
 from training.commands.self_train import self_train
 from training.commands.train import train
-from training.config import Section
+from training.config import Pixels, Section, configured
 from training.experiment.fields import TESTS, draw_fields
+from training.logfile import log_to
 
 log = logging.getLogger("training")
 COMMANDS: dict[str, click.Command] = {
@@ -40,27 +42,21 @@ ARMS = ("stage 1", "stage 1, as long", "stage 2", "truth", "truth, bilinear")
 class ExperimentConfig(Section):
     """Sizes of the experiment."""
 
-    frames: int = 2000
-    size: tuple[int, int] = (320, 240)  # width, height
+    frames: int = Field(2000, ge=2)
+    size: tuple[Pixels, Pixels] = (320, 240)  # width, height
     network: str = "nano"
-    first_steps: int = 300  # stage 1
-    second_steps: int = 400  # stage 2; the other arms get as many
-    batch: int = 8
-    crop: int = 160
-    keep: float = 0.25  # share of the pool that screening keeps at most
-    seeds: tuple[int, ...] = (0, 1, 2)
-    threads: int = 1
+    first_steps: int = Field(300, ge=1)  # stage 1
+    second_steps: int = Field(400, ge=1)  # stage 2; the other arms get as many
+    batch: int = Field(8, ge=1)
+    crop: int = Field(160, ge=64, multiple_of=32)
+    keep: float = Field(0.25, gt=0, le=1)  # share of the pool that screening keeps at most
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
+    threads: int = Field(1, ge=1)
 
 
 def experiment_config(overrides: tuple[str, ...]) -> ExperimentConfig:
     """The defaults with `key=value` overrides; ConfigError if one is unknown or out of range."""
-    values = {key: yaml.safe_load(text) for key, _, text in (o.partition("=") for o in overrides)}
-    try:
-        return ExperimentConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"--set {key}: {first['msg']} (got {first['input']!r})") from error
+    return configured({}, overrides, ExperimentConfig, "--set")
 
 
 @dataclass(frozen=True)
@@ -92,18 +88,21 @@ class Folders:
 def run_experiment(config: ExperimentConfig, out: Path) -> Path:
     """Run every step that is not done yet; returns `out/results.json`.
 
+    `out` also gets experiment.yaml, the effective configuration, and experiment.log.
+
     Raises:
         CropSegError: a step failed, or `out` holds an experiment of another configuration.
     """
     where = Folders(out)
     _settle(config, out)
-    for done, total in draw_fields(where.fields, config.frames, *config.size):
-        if done % 500 == 0 or done == total:
-            log.info("fields: %d of %d", done, total)
-    _make_labels(config, where)
-    for seed in config.seeds:
-        for arm, command, values in arms(config, where, seed):
-            _train(config, where, arm, command, values, seed)
+    with log_to(out / "experiment.log"):
+        for done, total in draw_fields(where.fields, config.frames, *config.size):
+            if done % 500 == 0 or done == total:
+                log.info("fields: %d of %d", done, total)
+        _make_labels(config, where)
+        for seed in config.seeds:
+            for arm, command, values in arms(config, where, seed):
+                _train(config, where, arm, command, values, seed)
     results = {
         arm: [_figures(where, arm, seed) for seed in config.seeds]
         for arm in ARMS

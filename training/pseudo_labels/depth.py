@@ -53,7 +53,8 @@ def make_depth(
 ) -> list[dict[str, str]] | None:
     """Write `out/STEM.tif` (float32, larger is farther, NaN unknown) and `out/depth.csv`.
 
-    Resumes where an earlier run stopped; under torchrun each process takes its share.
+    Resumes where an earlier run stopped, and tries refused pictures again; under torchrun each
+    process takes its share.
 
     Args:
         progress: called with (done, total) of this process after each picture.
@@ -69,7 +70,7 @@ def make_depth(
     images = find_images(config.images)
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     work = Worklist(out, TABLE, COLUMNS, list(images), settings)
-    pending = list(work.pending())
+    pending = work.pending()
     if pending:
         source = _Files(config) if config.files else _Model(config, device)
         for number, stem in enumerate(pending, 1):

@@ -105,8 +105,9 @@ def write_explorer(
 
 
 def _fingerprint(pool: str, cards: Sequence[Card]) -> str:
-    """Under which the browser keeps progress: other pictures or labels start afresh."""
+    """Under which the browser keeps progress: other pictures, labels or decisions start afresh."""
     lines = [pool, *(f"{card.candidate.stem} {card.measures.label}" for card in cards)]
+    lines += [f"{card.candidate.stem} {card.person}" for card in cards if card.person is not None]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

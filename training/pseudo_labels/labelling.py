@@ -1,6 +1,7 @@
 """Pictures and their depth in, a folder of pseudo labels out, and the data root around it."""
 
 import csv
+import io
 import logging
 import os
 import shutil
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.image import read_image
+from training.data.fields import OWN_SPLIT, set_at, trainable_entry, unlabelled_stems
 from training.pseudo_labels.depth_files import check_depth, fit_to, read_depth
 from training.pseudo_labels.label import PARTS, LabelConfig, pseudo_label
 from training.pseudo_labels.worklist import Worklist, find_images
@@ -30,8 +32,8 @@ class LabellingConfig(LabelConfig):
 
     images: Path
     depth: Path  # folder that `python -m training depth` wrote
-    licence: str = "unknown"  # of the pictures
-    species: str = "unknown"
+    licence: str | None = None  # of the pictures; None: what their data root says
+    species: str | list[str] | None = None  # likewise
 
 
 def labelling_config(values: dict[str, object], overrides: tuple[str, ...] = ()) -> LabellingConfig:
@@ -55,20 +57,22 @@ def make_labels(
 ) -> list[dict[str, str]] | None:
     """Write `out/masks`, `out/images` (links), `out/scores.csv`, and the root in `out`'s parent.
 
+    Of a set of a data root, only pictures of split `train` or `unlabelled` are labelled.
     A row's status is `ok`, or `refused` with a reason: without a mask where there is no picture or
     depth, with one (not in splits.csv) where the picture does not separate. Resumes where an
-    earlier run stopped; under torchrun each process takes its share.
+    earlier run stopped, and tries refused pictures again; under torchrun each process takes its
+    share.
 
     Returns:
         The table's rows; None if other processes are still at work.
 
     Raises:
         ConfigError: the settings differ from those `out` began with, or its parent is another root.
-        FrameError: the folder has no pictures.
+        FrameError: the folder has no pictures, or none that may be trained on.
         OSError: a file cannot be written.
     """
     out = out.resolve()
-    images = find_images(config.images)
+    images, config = _with_source(config)
     if not config.depth.is_dir():
         raise ConfigError(f"--depth takes the folder that `depth` wrote, got {config.depth}")
     _described(out)
@@ -76,7 +80,7 @@ def make_labels(
     work = Worklist(out, TABLE, COLUMNS, list(images), settings)
     for name in ("masks", "images"):
         (out / name).mkdir(exist_ok=True)
-    pending = list(work.pending())
+    pending = work.pending()
     for number, stem in enumerate(pending, 1):
         row = _one(config, images[stem], out)
         if row["status"] != "ok":
@@ -88,6 +92,24 @@ def make_labels(
     if rows is not None:
         _write_root(out, config, [row["stem"] for row in rows if row["status"] == "ok"])
     return rows
+
+
+def _with_source(config: LabellingConfig) -> tuple[dict[str, Path], LabellingConfig]:
+    """The pictures that may be labelled; licence and species from their data root, if any."""
+    images, about = find_images(config.images), {}
+    if found := set_at(config.images):
+        about = trainable_entry(*found)
+        stems = unlabelled_stems(*found, "train")
+        images = {stem: path for stem, path in images.items() if stem in stems}
+        if not images:
+            raise FrameError(
+                f"{config.images}: splits.csv has none of its pictures in split train or "
+                f"{OWN_SPLIT}; what is kept for evaluation is not labelled"
+            )
+    known = {
+        key: getattr(config, key) or about.get(key) or "unknown" for key in ("licence", "species")
+    }
+    return images, config.model_copy(update=known)
 
 
 def _one(config: LabellingConfig, image: Path, out: Path) -> dict[str, object]:
@@ -149,12 +171,13 @@ def _write_root(out: Path, config: LabellingConfig, stems: list[str]) -> None:
         "labels": {0: ["background"], 1: ["crop", "weed"]},
     }
     splits = out.parent / "splits.csv"
-    lines: list[str] = []
+    others: list[list[str]] = []
     if splits.exists():
         with splits.open(newline="", encoding="utf-8") as file:
-            kept = [row for row in csv.reader(file) if row and row[0] != out.name]
-        lines = [",".join(row) for row in kept[1:]]
-    lines += [f"{out.name},{stem},train" for stem in stems]
-    table = "\n".join(["dataset,stem,split", *lines]) + "\n"
+            others = [row for row in list(csv.reader(file))[1:] if row and row[0] != out.name]
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["dataset", "stem", "split"])
+    writer.writerows([*others, *([out.name, stem, "train"] for stem in stems)])
     write_atomically(out.parent / "datasets.yaml", yaml.safe_dump(described).encode())
-    write_atomically(splits, table.encode())
+    write_atomically(splits, table.getvalue().encode())

@@ -2,20 +2,23 @@
 
 Each process of `torchrun` takes every WORLD_SIZE-th picture and appends a row for each to a table
 of its own, `parts/NAME.RANK-WORLD.csv`. A row stands for a finished picture, whoever did it; so a
-run that was killed goes on, with another number of processes too. The process that finds all rows
+run that was killed goes on, with another number of processes too. A picture whose status is not
+`ok` is tried again by the next run, and its latest row counts. The process that finds all rows
 there writes the one table.
 """
 
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.folder import natural_key
 from cropseg_edge.frames.image import IMAGE_SUFFIXES
+
+_AGAIN = "again"  # status of a picture that a process has begun to try again
 
 
 def find_images(folder: Path) -> dict[str, Path]:
@@ -52,7 +55,7 @@ class Worklist:
     Args:
         out: the run's folder.
         table: the final table's name, such as `scores.csv`; its first column is `stem`.
-        columns: of the table, `stem` left out.
+        columns: of the table, `stem` left out; among them `status`, which is `ok` or a refusal.
         stems: all pictures of the run, over all processes.
         settings: the effective configuration as YAML; a run goes on only with the one it began
             with.
@@ -79,10 +82,18 @@ class Worklist:
         self._part = self._folder / name
         _drop_torn_row(self._part)
 
-    def pending(self) -> Iterator[str]:
-        """The pictures of this process that no process has done."""
-        done = self.rows()
-        yield from (stem for stem in self._stems[self.rank :: self.world] if stem not in done)
+    def pending(self) -> list[str]:
+        """The pictures of this process that no process has done, or that were refused.
+
+        The row of a refused one no longer counts, so that no table is merged while it is at work.
+        """
+        rows = self.rows()
+        mine = self._stems[self.rank :: self.world]
+        todo = [stem for stem in mine if stem not in rows or rows[stem]["status"] != "ok"]
+        for stem in todo:
+            if stem in rows:
+                self.record(stem, {"status": _AGAIN})
+        return todo
 
     def record(self, stem: str, row: Mapping[str, object]) -> None:
         """A picture is done; its row is on disk when this returns."""
@@ -95,14 +106,16 @@ class Worklist:
             file.write(buffer.getvalue())
 
     def rows(self) -> dict[str, dict[str, str]]:
-        """All finished pictures of all processes, each once."""
+        """All finished pictures of all processes, each once: its row that is ok, else its last."""
         found: dict[str, dict[str, str]] = {}
-        for part in sorted(self._folder.glob(f"{Path(self._table).stem}.*.csv")):
+        parts = self._folder.glob(f"{Path(self._table).stem}.*.csv")
+        for part in sorted(parts, key=lambda path: path.stat().st_mtime_ns):
             text = part.read_text(encoding="utf-8")
             whole = text[: text.rfind("\n") + 1]  # a row without its end is still being written
             for row in csv.DictReader(io.StringIO(whole)):
-                found.setdefault(row["stem"], row)
-        return found
+                if row["stem"] not in found or found[row["stem"]]["status"] != "ok":
+                    found[row["stem"]] = row
+        return {stem: row for stem, row in found.items() if row["status"] != _AGAIN}
 
     def merge(self) -> list[dict[str, str]] | None:
         """Write the table if every picture is done.
