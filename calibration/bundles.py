@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
-from calibration.fp16 import to_fp16
+from calibration.fp16 import LARGEST, is_fp16, rounded, to_fp16
 from calibration.frames import CalibrationSet
 from calibration.fuse import fuse
 from calibration.layers import candidates, kept_by_rule
@@ -17,7 +17,7 @@ from calibration.qdq import quantize_for_cpu, quantize_for_tensorrt
 from calibration.ranges import Method, Range, activation_ranges
 from calibration.simplify import simplify
 from cropseg_edge.bundle import Bundle, CalibrationRecord, Manifest, write_bundle
-from cropseg_edge.errors import BundleError
+from cropseg_edge.errors import BundleError, ConfigError
 
 log = logging.getLogger("calibration")
 
@@ -66,11 +66,15 @@ def reduced_graphs(engine: str, made: Quantized) -> dict[str, bytes]:
 
     Raises:
         BundleError: a graph for TensorRT breaks a rule of `lint`.
+        ConfigError: a weight or an activation does not fit into float16.
     """
     if engine == "onnxruntime":
         int8 = quantize_for_cpu(made.folded, made.ranges, made.layers)
         graphs = {"int8": fuse(int8)}
     else:
+        for name, limits in made.ranges.items():
+            if not max(map(abs, limits)) < LARGEST:
+                raise ConfigError(f"tensor {name} reaches {limits}; FP16 ends at 65504")
         quantized = quantize_for_tensorrt(made.folded, made.ranges, made.layers)
         graphs = {"fp16": to_fp16(made.folded), "int8": to_fp16(quantized)}
     for precision, model in graphs.items():
@@ -126,7 +130,11 @@ def with_record(
 
 
 def running(bundle: Bundle, graph: bytes) -> Bundle:
-    """The bundle, in memory, with this graph in place of the FP32 one: for measuring it."""
+    """The bundle, in memory, with this graph in place of the FP32 one: for measuring it. What is
+    FP16 in the graph is rounded, which ONNX Runtime would not do by itself; see `fp16.rounded`."""
+    model = onnx.load_from_string(graph)
+    if is_fp16(model):
+        graph = rounded(model).SerializeToString()
     name = bundle.manifest.graphs["onnxruntime"]
     manifest = bundle.manifest.model_copy(
         update={"graphs": {"onnxruntime": name}, "reduced": {}, "default_precision": {}}

@@ -45,6 +45,17 @@ def drop_unused(model: ModelProto) -> None:
     model.graph.initializer.extend(kept)
 
 
+def drop_unread(model: ModelProto) -> None:
+    """Drop casts whose results nobody reads, until there is none."""
+    while True:
+        readers = readers_of(model)
+        kept = [n for n in model.graph.node if n.op_type != "Cast" or n.output[0] in readers]
+        if len(kept) == len(model.graph.node):
+            return
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+
+
 def readers_of(model: ModelProto) -> dict[str, list[NodeProto]]:
     """The nodes that read each tensor; an empty one stands for an output of the graph."""
     found: dict[str, list[NodeProto]] = {}
