@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from calibration.bundles import running, with_record
-from calibration.labels import labelled_sets
+from calibration.labels import fingerprint, labelled_sets
 from calibration.measure import Figures, accuracy, latency, loss_points, speedup, verdict
 from calibration.report import Report, layer_errors, page, scales
 from cropseg_edge.bundle import Bundle, read_bundle
@@ -114,7 +114,7 @@ def _judge(
     path = config.out / f"{name.replace(' ', '.')}.json"
     key = {
         "graph": hashlib.sha256(graph).hexdigest(),
-        "pictures": {which: [str(pair.image) for pair in pairs] for which, pairs in sets.items()},
+        "pictures": fingerprint(sets),
     }
     if (known := _read(path)) is not None and known.get("of") == key:
         figures: dict[str, Figures] = known["figures"]

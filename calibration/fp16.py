@@ -6,12 +6,12 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, versi
 
 from calibration.graph import drop_unread, readers_of, sort_nodes
 from calibration.layers import attribute
+from calibration.lint import INTEGERS
 from cropseg_edge.errors import ConfigError
 
 FP32_TYPES = ("LayerNormalization", "GridSample")
 LARGEST = 6e4  # float16 ends at 65504
 OPSET = 19  # the first in which QuantizeLinear takes float16 scales
-INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 # Where the way back from an index ends: what comes before is no longer a position.
 _SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Softmax", "LayerNormalization")
 _MOVES = ("Reshape", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze", "Expand", "Gather",

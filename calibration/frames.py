@@ -23,6 +23,7 @@ from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.image import read_image
 from cropseg_edge.frames.open import open_source
 from cropseg_edge.letterbox import Letterbox
+from training.data.fields import set_at, trainable_entry, unlabelled_stems
 
 log = logging.getLogger("calibration")
 MANIFEST = "frames.json"
@@ -60,14 +61,15 @@ def candidates(source: str, *, pool: int, split: str, seed: int) -> Iterator[Can
     """Pictures of a source, at most `pool` of them, drawn evenly.
 
     Args:
-        source: a data root (a folder with splits.csv), or what `cropseg run` takes.
+        source: a data root (a folder with splits.csv), or what `cropseg run` takes; of a set's
+            folder in a data root, only pictures in `split` and in `unlabelled` are taken.
         pool: how many are looked at.
         split: of a data root; the splits that evaluation uses are refused.
         seed: of the draw.
 
     Raises:
         ConfigError: an evaluation split, or a picture of random numbers.
-        FrameError: the source cannot be read.
+        FrameError: the source cannot be read, or is for evaluation only.
     """
     rng = np.random.default_rng(seed)
     for name, image in _pictures(source, pool, split, rng):
@@ -133,8 +135,13 @@ def condition(image: NDArray[np.uint8]) -> str:
 def choose(pool: Sequence[Candidate], count: int) -> list[Candidate]:
     """The most typical picture of each light, then always the one least like those chosen.
 
-    Farthest-point selection on standardised looks; the same pool gives the same choice.
+    Farthest-point selection on standardised looks; the same pool gives the same choice. Of equal
+    pictures the first alone counts.
     """
+    unique: dict[bytes, Candidate] = {}
+    for candidate in pool:
+        unique.setdefault(hashlib.sha256(candidate.image.tobytes()).digest(), candidate)
+    pool = list(unique.values())
     looks = np.stack([candidate.look for candidate in pool])
     looks = (looks - looks.mean(0)) / np.maximum(looks.std(0), 1e-9)
     chosen: list[int] = []
@@ -152,7 +159,10 @@ def choose(pool: Sequence[Candidate], count: int) -> list[Candidate]:
 
 
 def write_set(chosen: Iterable[Candidate], folder: Path) -> CalibrationSet:
-    """Write pictures and manifest; the manifest comes last, so that half a set is no set."""
+    """Write pictures and manifest; the manifest comes last, so that half a set is no set.
+
+    Pictures of a set that `folder` held before are removed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     records, rows = [], []
     for number, candidate in enumerate(chosen):
@@ -163,6 +173,8 @@ def write_set(chosen: Iterable[Candidate], folder: Path) -> CalibrationSet:
         origin = f"{Path(candidate.source).name}/{candidate.name}"
         records.append(CalibrationFrame(name=name, source=origin, sha256=digest))
         rows.append(records[-1].model_dump() | {"condition": candidate.condition})
+    for name in _listed(folder) - {record.name for record in records}:
+        (folder / name).unlink(missing_ok=True)
     document = json.dumps({"format": 1, "frames": rows}, indent=2)
     write_atomically(folder / MANIFEST, document.encode() + b"\n")
     return CalibrationSet(folder, tuple(records))
@@ -196,31 +208,54 @@ def read_set(folder: Path) -> CalibrationSet:
     return CalibrationSet(folder, frames)
 
 
+def _listed(folder: Path) -> set[str]:
+    """The pictures of the set that a folder holds, none where it holds no set."""
+    try:
+        rows = json.loads((folder / MANIFEST).read_text())["frames"]
+        return {Path(row["name"]).name for row in rows}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
 def _pictures(
     source: str, pool: int, split: str, rng: np.random.Generator
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    root = Path(source)
-    if (root / "splits.csv").is_file():
-        if split in EVALUATION_SPLITS:
-            raise ConfigError(
-                f"split {split!r} of {root} is for evaluation; calibrate on train, or the figures "
-                "mean nothing"
-            )
-        pairs = [(n, p) for n, pairs in read_root(root, split).items() for p in pairs]
+    path = Path(source)
+    is_root = (path / "splits.csv").is_file()
+    of_set = None
+    if path.exists() and not is_root:
+        of_set = set_at(path if path.is_dir() else path.parent)
+    if split in EVALUATION_SPLITS and (is_root or of_set):
+        raise ConfigError(
+            f"split {split!r} of {path} is for evaluation; calibrate on train, or the figures "
+            "mean nothing"
+        )
+    if is_root:
+        sets = read_root(path, split)
+        for name in sets:
+            trainable_entry(path, name)
+        pairs = [(n, p) for n, pairs in sets.items() for p in pairs]
         for index in sorted(rng.permutation(len(pairs))[:pool]):
             name, pair = pairs[index]
             yield f"{name}/{pair.image.stem}", read_image(pair.image)
         return
+    allowed = None
+    if of_set:
+        trainable_entry(*of_set)
+        allowed = unlabelled_stems(*of_set, split)
     kept: list[tuple[str, NDArray[np.uint8]]] = []
     frames = open_source(source)
+    usable = (frame for frame in frames if allowed is None or frame.name in allowed)
     try:
-        for seen, frame in enumerate(frames):  # reservoir: every frame has the same chance
+        for seen, frame in enumerate(usable):  # reservoir: every frame has the same chance
             if seen < pool:
                 kept.append((frame.name, frame.image))
             elif (at := int(rng.integers(seen + 1))) < pool:
                 kept[at] = (frame.name, frame.image)
     finally:
         frames.close()
+    if not kept and of_set:
+        raise FrameError(f"{of_set[0] / 'splits.csv'} has nothing of {source} in split {split!r}")
     if not kept:
         raise FrameError(f"{source} has no frame that can be read")
     yield from kept

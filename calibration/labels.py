@@ -1,14 +1,17 @@
 """Labelled pictures to judge a graph by: a data root's, or a few that the simulator draws."""
 
-from collections.abc import Collection
+import csv
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from calibration.frames import EVALUATION_SPLITS
-from cropseg_edge.errors import ConfigError
-from cropseg_edge.evaluation import COMPLETE, Pair, read_root
+from cropseg_edge.errors import ConfigError, FrameError
+from cropseg_edge.evaluation import COMPLETE, Meaning, Pair, read_root
+from cropseg_edge.mask import BACKGROUND, CROP, WEED
 from cropseg_edge.simulator import FieldSimulator
 
 SIMULATED = (
@@ -29,37 +32,62 @@ def labelled_sets(
     *,
     decides: bool = False,
 ) -> dict[str, list[Pair]]:
-    """Pictures and masks by set.
+    """Pictures and masks by set and condition: "simulator dusk"; of a root, "peanut", or "peanut
+    dusk" where its splits.csv has a column `condition`.
 
     Args:
         root: folder with splits.csv and datasets.yaml; None draws frames into `work`.
         split: of the root.
         size: width and height of drawn frames.
-        limit: pictures of each set, spread over it; None takes all.
+        limit: pictures of each set, spread over it, or drawn in all; None takes all.
         sets: names; none takes all.
         decides: something is chosen by these figures, so evaluation splits are refused.
 
     Raises:
-        ConfigError: nothing there, or an evaluation split where something is chosen.
+        ConfigError: nothing there, no set whose labels tell plants from soil, or an evaluation
+            split where something is chosen.
     """
     if root is None:
-        return {"simulator": simulated(work, limit or len(SIMULATED), size)}
+        return simulated(work, limit or len(SIMULATED), size)
     if decides and split in EVALUATION_SPLITS:
         raise ConfigError(f"split {split!r} is for evaluation; layers are chosen on train")
     found = read_root(root, split)
     if unknown := set(sets) - set(found):
         raise ConfigError(f"{root} has no set {sorted(unknown)} in split {split!r}")
+    found = {name: pairs for name, pairs in found.items() if not sets or name in sets}
+    if not any(_tells_vegetation(pairs[0].meaning) for pairs in found.values()):
+        raise ConfigError(
+            f"{root}: the labels of {', '.join(found)} do not tell plants from soil, so vegetation "
+            "mIoU cannot be measured; add a set whose labels do"
+        )
     return {
         name: [pairs[i] for i in _spread(len(pairs), limit)]
-        for name, pairs in found.items()
-        if not sets or name in sets
+        for name, pairs in _by_condition(root, split, found).items()
     }
 
 
-def simulated(folder: Path, count: int, size: tuple[int, int]) -> list[Pair]:
-    """Frames of the simulator and their truth, `size` = (width, height); present ones are kept."""
+def fingerprint(sets: Mapping[str, Sequence[Pair]]) -> dict[str, str]:
+    """A hash of each set's pictures, masks and what the masks mean. Raises FrameError."""
+    found = {}
+    for name, pairs in sets.items():
+        digest = hashlib.sha256()
+        for pair in pairs:
+            try:
+                contents = [path.read_bytes() for path in (pair.image, pair.mask)]
+            except OSError as error:
+                raise FrameError(f"{error.filename} cannot be read: {error.strerror}") from error
+            meaning = sorted((value, sorted(classes)) for value, classes in pair.meaning.items())
+            for content in (*contents, repr(meaning).encode()):
+                digest.update(hashlib.sha256(content).digest())
+        found[name] = digest.hexdigest()
+    return found
+
+
+def simulated(folder: Path, count: int, size: tuple[int, int]) -> dict[str, list[Pair]]:
+    """Frames of the simulator and their truth by condition, `size` = (width, height); present ones
+    are kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    pairs = []
+    sets: dict[str, list[Pair]] = {}
     for number in range(count):
         species, condition, camera = SIMULATED[number % len(SIMULATED)]
         image, mask = folder / f"{number:03d}.png", folder / f"{number:03d}_mask.png"
@@ -70,8 +98,32 @@ def simulated(folder: Path, count: int, size: tuple[int, int]) -> list[Pair]:
             frame = field.render(0)
             cv2.imwrite(str(image), frame.image)
             cv2.imwrite(str(mask), frame.labels)
-        pairs.append(Pair(image, mask, COMPLETE))
-    return pairs
+        sets.setdefault(f"simulator {condition}", []).append(Pair(image, mask, COMPLETE))
+    return sets
+
+
+def _by_condition(
+    root: Path, split: str, sets: Mapping[str, Sequence[Pair]]
+) -> dict[str, list[Pair]]:
+    """The sets, divided by the column `condition` of splits.csv where there is one."""
+    with (root / "splits.csv").open(newline="") as file:
+        stated = {
+            (row["dataset"], row["stem"]): (row.get("condition") or "").strip().lower()
+            for row in csv.DictReader(file)
+            if row["split"] == split
+        }
+    divided: dict[str, list[Pair]] = {}
+    for name, pairs in sets.items():
+        for pair in pairs:
+            label = f"{name} {stated.get((name, pair.image.stem), '')}".strip()
+            divided.setdefault(label, []).append(pair)
+    return divided
+
+
+def _tells_vegetation(meaning: Meaning) -> bool:
+    """Whether a mask value means plants alone, and another one soil alone."""
+    classes = [set(c) for c in meaning.values()]
+    return {BACKGROUND} in classes and any(c <= {CROP, WEED} for c in classes)
 
 
 def _spread(count: int, limit: int | None) -> list[int]:

@@ -4,21 +4,29 @@ Each rule gives findings with node names, before an engine is built on a robot. 
 them were measured with NVIDIA's parser or read in its documentation and issues.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from calibration.graph import constants
 from calibration.layers import attribute, weight_axis
 
 OPSETS = (17, 19)  # read by the parser of TensorRT 10.3, and enough for float16 scales
 FP16_SCALES = 19
-SAME_TYPE = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "MatMul", "Gemm", "Concat", "Where")
+SAME_TYPE = (
+    "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "MatMul", "Gemm", "Concat", "Where",
+    "Conv", "ConvTranspose", "LayerNormalization",
+)  # fmt: skip
+NUMBERS = {
+    "value_float": np.float32, "value_floats": np.float32,
+    "value_int": np.int64, "value_ints": np.int64,
+}  # fmt: skip
 WEIGHTED = ("Conv", "Gemm", "MatMul")
+INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 SOFTMAX_TRAP = 1 / 127
 
 
@@ -39,11 +47,14 @@ class Graph:
         except onnx.shape_inference.InferenceError:  # of an operator that is not ONNX's
             self.model = model
         self.nodes = list(self.model.graph.node)
-        self.values: Mapping[str, NDArray[np.generic]] = constants(self.model)
-        for node in self.nodes:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                array = onnx.numpy_helper.to_array(node.attribute[0].t)
-                self.values = {**self.values, node.output[0]: array}
+        self.values: dict[str, NDArray[np.generic]] = constants(self.model)
+        for node in (n for n in self.nodes if n.op_type == "Constant"):
+            given = node.attribute[0]
+            if given.name == "value":
+                self.values[node.output[0]] = numpy_helper.to_array(given.t)
+            elif given.name in NUMBERS:
+                number = helper.get_attribute_value(given)
+                self.values[node.output[0]] = np.asarray(number, NUMBERS[given.name])
         self.maker = {name: node for node in self.nodes for name in node.output}
         self.types = {i.name: i.data_type for i in self.model.graph.initializer}
         graph = self.model.graph
@@ -55,6 +66,11 @@ class Graph:
         """The node behind a tensor if it is of one of these types."""
         node = self.maker.get(name)
         return node if node is not None and node.op_type in types else None
+
+    def integers(self, dequantize: NodeProto) -> NDArray[np.generic] | None:
+        """The constant that a DequantizeLinear reads, itself or through a QuantizeLinear."""
+        quantize = self.made_by(dequantize.input[0], "QuantizeLinear")
+        return self.values.get((quantize or dequantize).input[0])
 
 
 Rule = Callable[[Graph], Iterator[tuple[str, str]]]
@@ -145,7 +161,9 @@ def channel_axis(graph: Graph) -> Iterator[tuple[str, str]]:
         if weight is None or scale is None or scale.size == 1:
             continue
         expected, found = weight_axis(node), attribute(weight, "axis", 1)
-        if found != expected:
+        value = graph.integers(weight)
+        rank = value.ndim if value is not None else 0
+        if found not in (expected, expected - rank):
             yield weight.name, f"axis {found} on the weight of {node.op_type}; use {expected}"
 
 
@@ -165,7 +183,7 @@ def attention_products(graph: Graph) -> Iterator[tuple[str, str]]:
         if node.op_type != "MatMul":
             continue
         sources = [graph.made_by(name, "DequantizeLinear") for name in node.input[:2]]
-        if all(sources) and not any(s.input[0] in graph.values for s in sources if s):
+        if all(s is not None and graph.integers(s) is None for s in sources):
             yield node.name, "a product of two quantized activations; leave attention in FP16"
 
 
@@ -224,6 +242,18 @@ def unsupported_operators(graph: Graph) -> Iterator[tuple[str, str]]:
             yield node.name, f"{node.op_type} is not understood by every version; decompose it"
 
 
+def fp16_index(graph: Graph) -> Iterator[tuple[str, str]]:
+    """No index is computed in FP16, which has every integer to 2048 only."""
+    for node in graph.nodes:
+        if node.op_type != "Cast" or attribute(node, "to", 0) not in INTEGERS:
+            continue
+        if graph.types.get(node.input[0]) == TensorProto.FLOAT16:
+            yield (
+                node.name,
+                "an index in FP16, which has every integer to 2048 only; use FP32",
+            )
+
+
 RULES: dict[str, Rule] = {
     "opset": opset,
     "standard-operators": standard_operators,
@@ -233,6 +263,7 @@ RULES: dict[str, Rule] = {
     "quantized-type": quantized_type,
     "scales": scales,
     "fp16-scales": fp16_scales,
+    "fp16-index": fp16_index,
     "channel-axis": channel_axis,
     "both-inputs": both_inputs,
     "attention-products": attention_products,

@@ -14,6 +14,17 @@ from calibration.lint import lint
 from cropseg_edge.errors import BundleError, ConfigError
 
 
+def check_modelopt() -> None:
+    """Raise ConfigError where modelopt is not installed: asked before any range is measured."""
+    try:
+        import modelopt.onnx.quantization  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "backend modelopt needs `pip install nvidia-modelopt[onnx]` in an environment of its "
+            f"own, for it brings another ONNX Runtime ({error})"
+        ) from error
+
+
 def quantize_with_modelopt(
     made: Quantized, inputs: Iterable[NDArray[np.float32]]
 ) -> tuple[bytes, str]:
@@ -23,14 +34,10 @@ def quantize_with_modelopt(
         ConfigError: modelopt is not installed.
         BundleError: its graph breaks a rule of `lint`.
     """
-    try:
-        import modelopt
-        from modelopt.onnx.quantization import quantize
-    except ImportError as error:
-        raise ConfigError(
-            "backend modelopt needs `pip install nvidia-modelopt[onnx]` in an environment of its "
-            f"own, for it brings another ONNX Runtime ({error})"
-        ) from error
+    check_modelopt()
+    import modelopt
+    from modelopt.onnx.quantization import quantize
+
     name = made.folded.graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"

@@ -26,7 +26,7 @@ from calibration.ranges import Method
 from cropseg_edge.bundle import Bundle, CalibrationRecord, read_bundle
 from cropseg_edge.bundle.verify import MIN_IOU, check_golden
 from cropseg_edge.engines.integers import int8_is_exact
-from cropseg_edge.errors import ConfigError
+from cropseg_edge.errors import ConfigError, ParityError
 from cropseg_edge.files import write_atomically
 from cropseg_edge.segmenter import Segmenter
 
@@ -61,6 +61,10 @@ def quantize_bundle(source: Path | None, config: QuantizeConfig) -> Bundle:
     bundle, frames = read_bundle(source), read_set(config.frames)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     skip = read_skip(config.skip) if config.skip else ()
+    if config.backend == "modelopt":
+        from calibration.modelopt import check_modelopt
+
+        check_modelopt()
     made: dict[str, Quantized] = {}
     for engine in (e for e in ENGINES if e in bundle.manifest.graphs):
         log.info("%s: ranges over %d frames (%s)", engine, len(frames.frames), config.method)
@@ -108,8 +112,14 @@ def _check_golden(draft: Bundle, graphs: Mapping[str, Mapping[str, bytes]]) -> N
             if engine == "onnxruntime" and not int8_is_exact():
                 log.warning("this processor adds 8-bit products wrongly: INT8 cannot be tried here")
                 continue
-            with Segmenter(running(draft, graph)) as segmenter:
-                found = check_golden(draft, segmenter, 1.0, MIN_IOU[precision])
+            with Segmenter(running(draft, graph)) as segmenter:  # which calls it fp32
+                try:
+                    found = check_golden(draft, segmenter, 1.0, MIN_IOU[precision])
+                except ParityError as error:
+                    raise ParityError(
+                        f"the {precision} graph for {engine} does not give the golden masks; "
+                        f"`sensitivity` finds the layers to --skip ({error})"
+                    ) from error
             worst = min(parity.iou for parity in found)
             log.info("%s %s gives the golden masks with IoU %.4f", engine, precision, worst)
 

@@ -1,5 +1,6 @@
 """What each quantized layer costs, and the set of layers that keeps the loss within a budget."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.bundles import Quantized, running
+from calibration.labels import fingerprint
 from calibration.measure import Figures, accuracy, loss_points
 from calibration.qdq import quantize_for_cpu
 from cropseg_edge.bundle import Bundle
@@ -55,10 +57,11 @@ def measure_layers(
         budget: points of vegetation mIoU that quantization may cost.
 
     Raises:
-        ConfigError: `out` holds figures of another bundle, other layers or other pictures.
+        ConfigError: `out` holds figures of another bundle, other layers, ranges or pictures.
     """
+    head = _head(bundle, made, sets)
+    done = _resume(out, head)
     reference = _figures(bundle, made, (), sets, threads)
-    done = _resume(out, bundle, made, sets)
 
     def cost(layers: Collection[str]) -> Figures:
         return loss_points(reference, _figures(bundle, made, layers, sets, threads))
@@ -66,7 +69,7 @@ def measure_layers(
     for number, layer in enumerate(made.layers, 1):
         if layer not in done:
             done[layer] = cost([layer])
-            _write(out / "layers.json", _head(bundle, made, sets) | {"alone": done})
+            _write(out / "layers.json", head | {"alone": done})
         if progress:
             progress(number, len(made.layers))
     everything = cost(made.layers)
@@ -141,13 +144,17 @@ def _figures(
 
 
 def _head(bundle: Bundle, made: Quantized, sets: Mapping[str, Sequence[Pair]]) -> dict[str, object]:
-    pictures = {name: [pair.image.name for pair in pairs] for name, pairs in sets.items()}
-    return {"bundle": bundle.sha256, "layers": list(made.layers), "pictures": pictures}
+    """What the figures depend on; the ranges stand for method and calibration frames."""
+    ranges = json.dumps(sorted(made.ranges.items()))
+    return {
+        "bundle": bundle.sha256,
+        "layers": list(made.layers),
+        "ranges": hashlib.sha256(ranges.encode()).hexdigest(),
+        "pictures": fingerprint(sets),
+    }
 
 
-def _resume(
-    out: Path, bundle: Bundle, made: Quantized, sets: Mapping[str, Sequence[Pair]]
-) -> dict[str, Figures]:
+def _resume(out: Path, head: dict[str, object]) -> dict[str, Figures]:
     path = out / "layers.json"
     if not path.is_file():
         return {}
@@ -156,10 +163,10 @@ def _resume(
         alone: dict[str, Figures] = found.pop("alone")
     except (ValueError, KeyError, AttributeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}); remove it to start again") from error
-    if found != _head(bundle, made, sets):
+    if found != head:
         raise ConfigError(
-            f"{path} holds figures of another bundle, other layers or other pictures; "
-            "give another --out, or remove it"
+            f"{path} holds figures of another bundle, other layers, ranges (calibration frames, "
+            "method) or pictures; give another --out, or remove it"
         )
     return alone
 

@@ -10,7 +10,7 @@ import click
 def lint(bundle: Path | None) -> None:
     """Check BUNDLE's TensorRT graphs (default: the shipped bundle), or a single .onnx file.
 
-    Fails with exit code 1 where a rule is broken, naming the node.
+    Fails with exit code 1 where a rule is broken, naming the node; with 2 where there is no graph.
 
     \b
     Examples:
@@ -18,10 +18,12 @@ def lint(bundle: Path | None) -> None:
       python -m calibration lint model.onnx
     """
     import onnx
+    from google.protobuf.message import DecodeError  # what onnx reads files with
 
     from calibration.lint import RULES
     from calibration.lint import lint as check
     from cropseg_edge.bundle import read_bundle
+    from cropseg_edge.engines.onnxruntime import first_line
     from cropseg_edge.errors import BundleError
 
     if bundle is not None and bundle.suffix == ".onnx":
@@ -35,8 +37,8 @@ def lint(bundle: Path | None) -> None:
         try:
             model = onnx.load_from_string(data)
             onnx.checker.check_model(model)
-        except (onnx.checker.ValidationError, ValueError) as error:
-            raise BundleError(f"{name} is not a valid ONNX graph: {error}") from error
+        except (onnx.checker.ValidationError, DecodeError, ValueError) as error:
+            raise BundleError(f"{name} is not a valid ONNX graph: {first_line(error)}") from error
         findings = check(model)
         broken += len(findings)
         for finding in findings:

@@ -18,7 +18,13 @@ import click
     show_default=True,
     help="How ranges are taken from the frames.",
 )
-@click.option("--percentile", default=99.999, show_default=True, help="Of --method percentile.")
+@click.option(
+    "--percentile",
+    type=click.FloatRange(min=50, max=100, min_open=True),
+    default=99.999,
+    show_default=True,
+    help="Of --method percentile.",
+)
 @click.option(
     "--skip",
     type=click.Path(path_type=Path),
@@ -31,8 +37,20 @@ import click
     show_default=True,
     help="What computes TensorRT's scales; modelopt needs nvidia-modelopt[onnx].",
 )
-@click.option("--budget", default=0.5, show_default=True, help="Points that INT8 may lose.")
-@click.option("--rounds", default=20, show_default=True, help="Timed runs of each graph.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    help="Points that INT8 may lose.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Timed runs of each graph.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the engine.")
 def quantize(
     bundle: Path | None,

@@ -11,9 +11,25 @@ import click
 @click.option("--root", type=click.Path(path_type=Path), help="Labelled data; default: simulated.")
 @click.option("--split", default="dev", show_default=True, help="Of the root.")
 @click.option("--set", "sets", multiple=True, help="Only this set of the root (may be repeated).")
-@click.option("--limit", type=click.IntRange(min=1), help="Pictures of each set; default: all.")
-@click.option("--rounds", default=40, show_default=True, help="Timed runs of each graph.")
-@click.option("--budget", default=0.5, show_default=True, help="Points that INT8 may lose.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Pictures of each set, simulated ones in all; default: all.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Timed runs of each graph.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    help="Points that INT8 may lose.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the engine.")
 @click.option("--tensorrt/--no-tensorrt", default=True, help="Also judge TensorRT's graphs (slow).")
 @click.option("--update", is_flag=True, help="Write verdict and default precision into BUNDLE.")
@@ -33,7 +49,8 @@ def report(
     """Measure every graph of BUNDLE and write report.html, report.json with the plain verdict.
 
     TensorRT's graphs are computed by ONNX Runtime on the CPU: their masks can be judged here,
-    their speed cannot. Figures are kept for each graph, so that a run can be cut off.
+    their speed cannot. Figures are by set and condition: the simulator's, or those of a column
+    `condition` in splits.csv. They are kept for each graph, so that a run can be cut off.
 
     \b
     Example:

@@ -9,16 +9,28 @@ import click
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to fill.")
 @click.option("--count", default=48, show_default=True, type=click.IntRange(min=1), help="Frames.")
-@click.option("--pool", default=300, show_default=True, help="Pictures looked at in each source.")
+@click.option(
+    "--pool",
+    type=click.IntRange(min=1),
+    default=300,
+    show_default=True,
+    help="Pictures looked at in each source.",
+)
 @click.option("--split", default="train", show_default=True, help="Of a data root.")
-@click.option("--seed", default=0, show_default=True, help="Of the draw from large sources.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the draw from large sources.",
+)
 def select(
     sources: tuple[str, ...], out: Path, count: int, pool: int, split: str, seed: int
 ) -> None:
     """Choose frames that differ in look and light from SOURCES, and write them with their hashes.
 
     A source is a data root (splits.csv), a folder, a video, a bag or simulator:...; evaluation
-    splits, and pictures of random numbers, are refused.
+    pictures of a root, and pictures of random numbers, are refused; equal ones count once.
 
     \b
     Example:

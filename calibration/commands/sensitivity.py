@@ -13,8 +13,20 @@ import click
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to fill.")
 @click.option("--root", type=click.Path(path_type=Path), help="Labelled data; default: simulated.")
 @click.option("--split", default="train", show_default=True, help="Of the root; never dev.")
-@click.option("--limit", default=4, show_default=True, help="Pictures of each set.")
-@click.option("--budget", default=0.5, show_default=True, help="Points of vegetation mIoU.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Pictures of each set, simulated ones in all.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    help="Points of vegetation mIoU.",
+)
 @click.option(
     "--method",
     type=click.Choice(["minmax", "percentile", "entropy"]),

@@ -1,6 +1,7 @@
 """From frames to a bundle with three precisions, its report, and the layers that cost most."""
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,8 @@ from calibration.__main__ import COMMANDS, cli
 from calibration.bundles import with_record
 from calibration.labels import labelled_sets
 from calibration.measure import loss_points, speedup, verdict
+from calibration.modelopt import check_modelopt
+from calibration.report import scales
 from calibration.sensitivity import KEY, search
 from cropseg_edge.bundle import (
     Bundle,
@@ -21,6 +24,7 @@ from cropseg_edge.bundle import (
     read_bundle,
     write_bundle,
 )
+from cropseg_edge.cli.lazy import run_group
 from cropseg_edge.engines.integers import int8_is_exact
 from cropseg_edge.errors import BundleError, ConfigError, ParityError
 from cropseg_edge.segmenter import Segmenter
@@ -100,7 +104,7 @@ def test_int8_that_misses_the_golden_masks_is_not_written(
     }
     source, out = tmp_path / "golden.cropseg", tmp_path / "out.cropseg"
     write_bundle(source, manifest, members)
-    with pytest.raises(ParityError, match="int8 golden frame 0"):
+    with pytest.raises(ParityError, match=r"int8 graph for onnxruntime .* golden frame 0"):
         call("quantize", source, "--frames", frames, "--out", out, "--method", "minmax")
     assert not out.exists()
 
@@ -161,6 +165,118 @@ def test_the_report_says_it_plainly(quantized: Path, tmp_path: Path) -> None:
         "report", quantized, "--out", tmp_path, "--limit", 1, "--rounds", 1, "--no-tensorrt"
     )
     assert "onnxruntime int8: measured before" in again.output
+
+
+def test_pictures_that_changed_are_measured_again(quantized: Path, tmp_path: Path) -> None:
+    arguments = (
+        "report", quantized, "--out", tmp_path, "--limit", 1, "--rounds", 1, "--no-tensorrt",
+        "--threads", 1,
+    )  # fmt: skip
+    assert "measured before" not in call(*arguments).output
+    assert call(*arguments).output.count("measured before") == 2
+    for name in ("000_mask.png", "000.png"):
+        picture = cv2.imread(str(tmp_path / "simulated" / name), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(tmp_path / "simulated" / name), picture[::-1])
+        assert "measured before" not in call(*arguments).output
+
+
+@pytest.mark.parametrize("change", ["method", "mask"])
+def test_sensitivity_does_not_go_on_with_other_ranges_or_pictures(
+    small_bundle: Bundle, frames: Path, tmp_path: Path, change: str
+) -> None:
+    arguments = (
+        "sensitivity", small_bundle.path, "--frames", frames, "--out", tmp_path, "--limit", 1,
+        "--threads", 1, "--method",
+    )  # fmt: skip
+    assert call(*arguments, "minmax").exit_code == 0
+    if change == "mask":
+        mask = tmp_path / "simulated" / "000_mask.png"
+        cv2.imwrite(str(mask), cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)[::-1])
+    with pytest.raises(ConfigError, match="other layers, ranges"):
+        call(*arguments, "percentile" if change == "method" else "minmax")
+
+
+def test_only_int8_weights_have_scales_of_weights(quantized: Path) -> None:
+    found = scales(read_bundle(quantized).graph("onnxruntime", "int8"))
+    assert len(found["weights"]) == 8 + 8 + 8 + 3 + 8  # stem, down, lateral, guide_conv, query
+
+
+def labelled_root(folder: Path, labels: str, columns: str, *rows: str) -> Path:
+    """A data root of black pictures; its rows are "beets,STEM,train,..."."""
+    for row in rows:
+        name, stem = row.split(",")[:2]
+        for kind, shape in (("images", (48, 64, 3)), ("masks", (48, 64))):
+            (folder / name / kind).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / name / kind / f"{stem}.png"), np.zeros(shape, np.uint8))
+    (folder / "splits.csv").write_text("\n".join([columns, *rows, ""]))
+    (folder / "datasets.yaml").write_text(f"beets:\n  labels: {labels}\n")
+    return folder
+
+
+def test_figures_are_by_set_and_condition(tmp_path: Path) -> None:
+    drawn = labelled_sets(None, "", tmp_path / "simulated", (64, 48))
+    counts = {name: len(pairs) for name, pairs in drawn.items()}
+    assert counts == {"simulator sun": 2, "simulator cloud": 1, "simulator dusk": 1}
+    labels, rows = "{0: [background], 1: [crop]}", ("beets,a,train,", "beets,b,train,Dusk")
+    root = labelled_root(tmp_path / "a", labels, "dataset,stem,split,condition", *rows)
+    found = labelled_sets(root, "train", tmp_path, (64, 48))
+    assert {n: [p.image.stem for p in pairs] for n, pairs in found.items()} == {
+        "beets": ["a"],
+        "beets dusk": ["b"],
+    }
+    root = labelled_root(tmp_path / "b", labels, "dataset,stem,split", "beets,a,train")
+    assert list(labelled_sets(root, "train", tmp_path, (64, 48))) == ["beets"]
+
+
+def test_labels_that_cannot_tell_vegetation_are_refused_before_measuring(
+    quantized: Path, frames: Path, tmp_path: Path
+) -> None:
+    labels = "{0: [background, weed], 1: [crop]}"
+    root = labelled_root(tmp_path, labels, "dataset,stem,split", "beets,a,train")
+    for command in (("report", quantized), ("sensitivity", quantized, "--frames", frames)):
+        with pytest.raises(ConfigError, match="beets do not tell plants from soil"):
+            call(*command, "--root", root, "--split", "train", "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph"])
+def test_a_broken_graph_is_one_line_and_no_broken_rule(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    monkeypatch.setattr(sys, "argv", ["calibration", "lint", str(path)])
+    with pytest.raises(SystemExit) as exit_code:
+        run_group(cli)
+    assert exit_code.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "broken.onnx is not a valid ONNX graph" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("quantize", "--frames", "x", "--out", "y", "--percentile", 40),
+        ("quantize", "--frames", "x", "--out", "y", "--budget", -1),
+        ("quantize", "--frames", "x", "--out", "y", "--rounds", 0),
+        ("report", "x", "--out", "y", "--rounds", 0),
+        ("report", "x", "--out", "y", "--budget", -1),
+        ("sensitivity", "--frames", "x", "--out", "y", "--budget", -1),
+        ("sensitivity", "--frames", "x", "--out", "y", "--limit", 0),
+        ("select", "x", "--out", "y", "--pool", 0),
+        ("select", "x", "--out", "y", "--seed", -1),
+    ],
+)
+def test_a_number_out_of_range_names_its_option(arguments) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{arguments[-2]}'" in result.output
+
+
+def test_a_missing_modelopt_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "modelopt", None)
+    with pytest.raises(ConfigError, match="pip install nvidia-modelopt"):
+        check_modelopt()
 
 
 def test_a_bundle_that_was_never_quantized_has_no_report(

@@ -9,7 +9,7 @@ import pytest
 
 from calibration.frames import candidates, choose, condition, read_set, refuse_noise, write_set
 from cropseg_edge.bundle import InputSpec
-from cropseg_edge.errors import ConfigError
+from cropseg_edge.errors import ConfigError, FrameError
 
 
 def field(light: float, plants: int, seed: int = 0) -> np.ndarray:
@@ -70,6 +70,53 @@ def test_evaluation_splits_are_refused(tmp_path: Path, split: str) -> None:
     (tmp_path / "splits.csv").write_text("dataset,stem,split\n")
     with pytest.raises(ConfigError, match="evaluation"):
         pool(tmp_path, split=split)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root: beets with a picture of each split and one that has none."""
+    for stem in ("beets/images/a", "beets/images/b", "beets/images/c", "beets/images/d"):
+        path = tmp_path / f"{stem}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), field(1.0, 3, ord(stem[-1])))
+    rows = "beets,a,train\nbeets,b,dev\nbeets,c,unlabelled\n"
+    (tmp_path / "splits.csv").write_text("dataset,stem,split\n" + rows)
+    (tmp_path / "datasets.yaml").write_text("beets:\n  labels: {0: [background], 1: [crop]}\n")
+    return tmp_path
+
+
+def test_evaluation_pictures_of_a_roots_folder_are_left_out(root: Path) -> None:
+    assert {candidate.name for candidate in pool(root / "beets/images")} == {"a", "c"}
+
+
+def test_an_evaluation_picture_itself_is_refused(root: Path) -> None:
+    with pytest.raises(FrameError, match="nothing of"):
+        pool(root / "beets/images/b.png")
+    with pytest.raises(ConfigError, match="evaluation"):
+        pool(root / "beets/images", split="dev")
+
+
+@pytest.mark.parametrize("source", [".", "beets/images", "beets/images/a.png"])
+def test_a_set_for_evaluation_only_is_refused(root: Path, source: str) -> None:
+    with (root / "datasets.yaml").open("a") as file:
+        file.write("  train: false\n")
+    with pytest.raises(FrameError, match="evaluation only"):
+        pool(root / source)
+
+
+def test_equal_pictures_are_chosen_once(folder: Path) -> None:
+    (folder / "again.png").write_bytes((folder / "night.png").read_bytes())
+    assert len(pool(folder)) == 15
+    assert len(choose(pool(folder), 100)) == 14
+
+
+def test_a_smaller_set_leaves_no_picture_of_the_one_before(folder: Path, tmp_path: Path) -> None:
+    write_set(choose(pool(folder), 3), tmp_path / "set")
+    (tmp_path / "set" / "mine.png").touch()
+    write_set(choose(pool(folder), 1), tmp_path / "set")
+    names = {path.name for path in (tmp_path / "set").iterdir()}
+    assert names == {"0000.png", "frames.json", "mine.png"}
+    assert len(read_set(tmp_path / "set").frames) == 1
 
 
 def test_the_set_comes_back_as_network_input(folder: Path, tmp_path: Path) -> None:

@@ -135,6 +135,25 @@ def mixed(model: ModelProto) -> str:
     return "mixed_add"
 
 
+def mixed_weights(model: ModelProto) -> str:
+    put(model, "half", np.ones((2, 8, 1, 1), np.float16))
+    before(model, "classifier", node("Conv", ["f", "half"], ["mixed"], "mixed_conv"))
+    return "mixed_conv"
+
+
+def mixed_bias(model: ModelProto) -> str:
+    put(model, "single", np.ones((2, 8, 1, 1), np.float32))
+    put(model, "half", np.ones(2, np.float16))
+    before(model, "classifier", node("Conv", ["f", "single", "half"], ["mixed"], "mixed_conv"))
+    return "mixed_conv"
+
+
+def mixed_norm(model: ModelProto) -> str:
+    put(model, "half", np.ones(8, np.float16))
+    find(model, "layer_norm").input[1] = "half"
+    return "layer_norm"
+
+
 def wide_output(model: ModelProto) -> str:
     before(model, "classifier", node("ArgMax", ["f"], ["labels"], "argmax", axis=1))
     output = helper.make_tensor_value_info("labels", TensorProto.INT64, [1, 1, 12, 16])
@@ -155,6 +174,34 @@ def decomposed_norm(model: ModelProto) -> str:
     return "variance"
 
 
+def half_index(model: ModelProto) -> str:
+    half = helper.make_attribute("to", TensorProto.FLOAT16)
+    integer = helper.make_attribute("to", TensorProto.INT64)
+    casts = (node("Cast", ["x"], ["hx"], "half"), node("Cast", ["hx"], ["index"], "index"))
+    for cast, attribute in zip(casts, (half, integer), strict=True):
+        cast.attribute.append(attribute)
+    before(model, "layer_norm", *casts)
+    return "index"
+
+
+def weight_quantized_in_the_graph(model: ModelProto) -> None:
+    put(model, "constant", np.ones((8, 8), np.float32))
+    before(model, "scores", *pair(model, "q"), *pair(model, "constant"))
+    before(model, "scores", node("MatMul", ["q/d", "constant/d"], ["linear"], "linear"))
+
+
+def axis_from_behind(model: ModelProto) -> None:
+    find(model, "down/weight/DequantizeLinear").attribute[0].i = -4
+
+
+def scale_of_a_constant_node(model: ModelProto) -> None:
+    constant = node("Constant", [], ["constant_scale"], "constant", value_float=0.1)
+    before(model, "s/QuantizeLinear", constant)
+    find(model, "s/QuantizeLinear").input[1] = "constant_scale"
+
+
+LEGAL = [weight_quantized_in_the_graph, axis_from_behind, scale_of_a_constant_node]
+
 FAULTS: list[tuple[str, Callable[[ModelProto], str]]] = [
     ("opset", newer_opset),
     ("standard-operators", plugin),
@@ -165,12 +212,16 @@ FAULTS: list[tuple[str, Callable[[ModelProto], str]]] = [
     ("quantized-type", quantized_bias),
     ("scales", zero_scale),
     ("fp16-scales", early_fp16_scale),
+    ("fp16-index", half_index),
     ("channel-axis", wrong_axis),
     ("both-inputs", half_quantized),
     ("attention-products", quantized_attention),
     ("softmax-scale", quantized_softmax),
     ("grid-sample", sampled),
     ("mixed-types", mixed),
+    ("mixed-types", mixed_weights),
+    ("mixed-types", mixed_bias),
+    ("mixed-types", mixed_norm),
     ("int64-outputs", wide_output),
     ("layer-norm", decomposed_norm),
 ]
@@ -190,6 +241,14 @@ def test_a_planted_fault_is_found_and_named(clean, rule, plant) -> None:
     model.CopyFrom(clean)
     expected = plant(model)
     assert expected in [finding.node for finding in lint(model) if finding.rule == rule]
+
+
+@pytest.mark.parametrize("change", LEGAL)
+def test_what_is_legal_breaks_no_rule(clean, change) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(clean)
+    change(model)
+    assert lint(model) == []
 
 
 def test_layer_norm_in_fp16_is_found(clean) -> None:
