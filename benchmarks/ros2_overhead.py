@@ -70,6 +70,7 @@ def measure(arguments: argparse.Namespace, logs: Path) -> list[Any]:
         for index in range(WARM_UP_FRAMES + arguments.frames):
             due = time.monotonic() + 1.0 / arguments.rate
             message.header.stamp = node.get_clock().now().to_msg()
+            message.data[0] ^= 1  # a camera whose picture never changes is taken for frozen
             publisher.publish(message)
             while (left := due - time.monotonic()) > 0:
                 rclpy.spin_once(node, timeout_sec=left)

@@ -1,8 +1,26 @@
-"""Write files so that under its final name a file is whole or not there."""
+"""Names and files: under its final name a file is whole or not there."""
 
 import os
 import tempfile
 from pathlib import Path
+
+from cropseg_edge.errors import ConfigError
+
+
+def opencv_name(path: Path) -> str:
+    """The name by which OpenCV and FFmpeg can open a video.
+
+    It is absolute, for in a relative one FFmpeg takes what stands before a colon for a protocol.
+
+    Raises:
+        ConfigError: the name is not UTF-8, on which OpenCV crashes.
+    """
+    name = str(path.absolute())
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{path}: OpenCV opens only names in UTF-8; rename it") from error
+    return name
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -17,7 +35,8 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     """
     temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+        start = os.fsdecode(os.fsencode(path.name)[:100])  # a name has at most 255 bytes
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{start}.", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()

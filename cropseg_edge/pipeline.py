@@ -46,9 +46,8 @@ def run_source(
         ConfigError: an output cannot be written, or would replace the source.
         BundleError, EngineError: the model cannot be used.
     """
-    for output in (mcap, video):
-        if output and os.path.exists(source) and output.exists() and output.samefile(source):
-            raise ConfigError(f"{output} is the source itself; give the output another name")
+    if os.path.exists(source):  # else a camera, a URL, the simulator
+        _spare(Path(source).resolve(), out, mcap, video)
     with (
         closing(open_source(source, topic=topic)) as frames,
         Segmenter(bundle, threads=threads, engine=engine, precision=precision) as segmenter,
@@ -79,6 +78,20 @@ def run_source(
         finally:
             summary = recorder.close(failed=frames.failed + masks.refused)
     return summary
+
+
+def _spare(source: Path, out: Path, *files: Path | None) -> None:
+    """ConfigError where writing the outputs would replace or remove what is read."""
+    for file in filter(None, files):
+        if file.resolve() == source:
+            raise ConfigError(f"{file} is the source itself; give the output another name")
+        if source in file.resolve().parents:
+            raise ConfigError(f"{file} is in the source folder; write it to another folder")
+    for folder in (out / "masks", out / "overlays"):
+        if folder.resolve() in (source, *source.parents):
+            raise ConfigError(
+                f"the source is in {folder}, which a run clears first; choose another --out"
+            )
 
 
 class _Masks:

@@ -1,5 +1,6 @@
 """The `cropseg` command: finds the subcommand, turns this package's errors into exit code 2."""
 
+import io
 import logging
 import os
 import sys
@@ -53,6 +54,10 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     # What OpenCV and FFmpeg say about a broken file is said better by our own message.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # JPEG and PNG are measured by their headers; this is for TIFF, BMP and WebP.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "50000000")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[_Handler()])
     try:
         result: Any = cli.main(arguments, prog_name="cropseg", standalone_mode=False)

@@ -1,5 +1,6 @@
 """`cropseg run`: frames of any source in, masks and their records out."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,8 @@ def run(
 
     SOURCE is an image, a folder of images, a video, a ROS 2 bag, a camera (0, /dev/video0,
     rtsp://..., a GStreamer pipeline) or simulator:species=maize,frames=50. A frame that cannot be
-    used is said and skipped; a live camera's frames are dropped rather than queued.
+    used is said and skipped; a live camera's frames are dropped rather than queued. Ctrl-C and
+    SIGTERM end the run; what was recorded is finished.
 
     \b
     Examples:
@@ -50,6 +52,8 @@ def run(
     """
     from cropseg_edge.pipeline import run_source
 
+    # `kill` and systemd end a run as Ctrl-C does: what was recorded is finished.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     summary = run_source(
         source,
         out,

@@ -11,6 +11,10 @@ PYCUDA = (
     "CPATH=/usr/local/cuda/include LIBRARY_PATH=/usr/local/cuda/lib64\n"
     "pip install --no-cache-dir 'pycuda>=2024.1'"
 )
+# pip leaves alone what is there in a version that fits, and may have kept its own build of it.
+_REBUILD = PYCUDA.replace(
+    "pip install", "pip install --force-reinstall --no-deps --no-binary pycuda"
+)
 _LIBRARIES = "sudo apt install nvidia-jetpack"
 
 
@@ -116,7 +120,7 @@ def pycuda(system: System) -> Finding:
             return Finding("pycuda", Status.ABSENT, "not installed", data=answer)
         return Finding("pycuda", Status.WARN, f"not installed ({error})", PYCUDA, data=answer)
     if error:
-        remedy = "see `cuda` above; if that is fine, build it again:\n" + PYCUDA
+        remedy = "see `cuda` above; if that is fine, build it again:\n" + _REBUILD
         return Finding(
             "pycuda", Status.WARN, f"{answer['version']} cannot be used: {error}", remedy,
             data=answer,

@@ -77,7 +77,9 @@ def _numpy_2_with_apt(found: Found, system: System) -> bool:
 
 
 def _wrong_onnxruntime(found: Found, _: System) -> bool:
-    errors = [str(finding.data.get("error", "")) for finding in found.values()]
+    # FADE's kernels may say the same, and are not ONNX Runtime's.
+    providers = [finding.data for finding in found.values() if "provider" in finding.data]
+    errors = [str(data.get("error", "")) for data in providers]
     return any("no kernel image" in e or "NoKernelImageForDevice" in e for e in errors)
 
 

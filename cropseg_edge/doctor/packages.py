@@ -1,6 +1,7 @@
 """The Python packages that every frame goes through, each proven by using it."""
 
 import platform
+from pathlib import Path
 
 from cropseg_edge.doctor.board import l4t_release
 from cropseg_edge.doctor.finding import Finding, Status
@@ -132,6 +133,13 @@ def ros(system: System) -> Finding:
     if "error" in answer:
         if not setups and not distro:
             return Finding("ros 2", Status.ABSENT, "not installed", data=answer)
+        own = platform.python_version().rpartition(".")[0]
+        if distro and (theirs := _python_of(system, distro)) not in ("", own):
+            found = f"{distro} is sourced, for Python {theirs}; this is {own}: {answer['error']}"
+            remedy = (
+                f"make the environment anew: python{theirs} -m venv --system-site-packages .venv"
+            )
+            return Finding("ros 2", Status.WARN, found, remedy, data=answer)
         setup = setups[-1] if setups else f"/opt/ros/{distro}/setup.bash"
         remedy = f". {setup}   # in an environment with --system-site-packages"
         found = f"{setup} is there, rclpy is not: {answer['error']}"
@@ -146,3 +154,11 @@ def ros(system: System) -> Finding:
             remedy = "python3 -m colcon build --base-paths ros2_ws/src && . install/setup.bash"
             return Finding("ros 2", Status.WARN, found, remedy, data=answer)
     return Finding("ros 2", Status.OK, found, data=answer)
+
+
+def _python_of(system: System, distro: str) -> str:
+    """The Python version that a distribution's rclpy was built for; empty if it is not found."""
+    for place in ("lib", "local/lib"):
+        for path in system.glob(f"/opt/ros/{distro}/{place}/python3*/*-packages/rclpy"):
+            return Path(path).parts[-3].removeprefix("python")
+    return ""

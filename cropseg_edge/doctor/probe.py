@@ -46,15 +46,24 @@ def opencv() -> Answer:
 
 
 def onnxruntime() -> Answer:
-    """Version, installed distributions and the providers that it was compiled with."""
+    """Version, the distributions that bring it and the providers that it was compiled with."""
     import onnxruntime as ort
 
-    names = {(item.metadata["Name"] or "").lower() for item in metadata.distributions()}
-    installed = sorted(name for name in names if name.startswith("onnxruntime"))
     return {
         "version": ort.__version__,
-        "distributions": installed,
+        "distributions": sorted(_bringing_onnxruntime()),
         "providers": ort.get_available_providers(),
+    }
+
+
+def _bringing_onnxruntime() -> set[str]:
+    """Distributions with its files: rivals. onnxruntime-extensions, for one, only adds to them."""
+    named = ((item, (item.metadata["Name"] or "").lower()) for item in metadata.distributions())
+    return {
+        name
+        for item, name in named
+        if name.startswith("onnxruntime")
+        and any(str(file) == "onnxruntime/__init__.py" for file in item.files or ())
     }
 
 

@@ -30,17 +30,22 @@ def memory(system: System) -> Finding:
     if "MemAvailable" not in figures:
         return Finding("memory", Status.ABSENT, "/proc/meminfo cannot be read")
     total, free = figures.get("MemTotal", 0), figures["MemAvailable"]
-    swap = _disk_swap_mb(system)
+    files = _disk_swap(system)
+    swap = sum(files.values())
     found = f"{free} of {total} MB free, {swap} MB of swap on disk"
     data = {"total_mb": total, "available_mb": free, "swap_mb": swap}
     if _builds(system) and (free < BUILD_MB or (total < _MANY and swap < BUILD_MB)):
         remedy = (
-            "before `cropseg build`: close the desktop (sudo systemctl isolate multi-user.target), "
-            "and add swap:\n"
-            "sudo systemctl disable --now nvzramconfig   # compressed memory is no help here\n"
-            "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && "
-            "sudo mkswap /swapfile && sudo swapon /swapfile"
+            "before `cropseg build`: close the desktop (sudo systemctl isolate multi-user.target)"
         )
+        if swap < BUILD_MB:
+            file = "/swapfile2" if "/swapfile" in files else "/swapfile"  # not one that is in use
+            remedy += (
+                ", and add swap:\n"
+                "sudo systemctl disable --now nvzramconfig   # compressed memory is no help here\n"
+                f"sudo fallocate -l 8G {file} && sudo chmod 600 {file} && "
+                f"sudo mkswap {file} && sudo swapon {file}"
+            )
         return Finding("memory", Status.WARN, found, remedy, data=data)
     return Finding("memory", Status.OK, found, data=data)
 
@@ -49,11 +54,14 @@ def _builds(system: System) -> bool:
     return system.read("/etc/nv_tegra_release") is not None
 
 
-def _disk_swap_mb(system: System) -> int:
-    """Swap in files and partitions; zram is memory and does not count."""
+def _disk_swap(system: System) -> dict[str, int]:
+    """MB of each file and partition with swap; zram is memory and does not count."""
     rows = [line.split() for line in (system.read("/proc/swaps") or "").splitlines()[1:]]
-    sizes = [row[2] for row in rows if len(row) > 2 and "zram" not in row[0]]
-    return sum(int(size) for size in sizes if size.isdecimal()) // 1024
+    return {
+        row[0]: int(row[2]) // 1024
+        for row in rows
+        if len(row) > 2 and row[2].isdecimal() and "zram" not in row[0]
+    }
 
 
 def engines(system: System) -> list[Finding]:

@@ -25,7 +25,8 @@ class BagSource:
         """
         Args:
             path: an .mcap or .db3 file, or the folder with the metadata.yaml.
-            topic: a topic of `sensor_msgs/Image` or `CompressedImage`; the first by default.
+            topic: a topic of `sensor_msgs/Image` or `CompressedImage`; by default the first whose
+                first message can be decoded (depth cannot).
 
         Raises:
             FrameError: rosbags is not installed, the bag cannot be opened, or it has no such topic.
@@ -51,7 +52,9 @@ class BagSource:
     def _choose(self, topic: str | None) -> list[Any]:
         found = self._reader.connections
         images = [entry for entry in found if entry.msgtype in (_RAW, _COMPRESSED)]
-        name = topic or (images[0].topic if images else None)
+        self._image_topics = list(dict.fromkeys(entry.topic for entry in images))
+        readable = (name for name in self._image_topics if self._begins_well(name, images))
+        name = topic or next(readable, images[0].topic if images else None)
         chosen = [entry for entry in images if entry.topic == name]
         if not chosen:
             topics = ", ".join(f"{entry.topic} ({entry.msgtype})" for entry in found) or "none"
@@ -62,6 +65,17 @@ class BagSource:
                 f"its topics: {topics}"
             )
         return chosen
+
+    def _begins_well(self, topic: str, images: list[Any]) -> bool:
+        """Whether the first message of a topic can be decoded."""
+        connections = [entry for entry in images if entry.topic == topic]
+        try:
+            with _rosbags_errors("no first message", ""):
+                connection, recorded_ns, data = next(self._reader.messages(connections))
+            self._frame(connection.msgtype, recorded_ns, data, 0)
+        except FrameError:
+            return False
+        return True
 
     def _rate(self) -> float | None:
         """Messages a second, from the bag's own count and duration."""
@@ -88,14 +102,15 @@ class BagSource:
         if sequence == self.failed:
             raise FrameError(
                 f"bag {self.name} has no readable image on {self.topic}: "
-                f"{sequence} messages, {self.failed} unreadable"
+                f"{sequence} messages, {self.failed} unreadable; choose with --topic, "
+                f"its image topics: {', '.join(self._image_topics)}"
             )
 
     def _frame(self, msgtype: str, recorded_ns: int, data: bytes, sequence: int) -> Frame:
         with _rosbags_errors("message cannot be deserialised", f"{len(data)} bytes of {msgtype}"):
             message: Any = self._typestore.deserialize_cdr(data, msgtype)
         if msgtype == _COMPRESSED:
-            image = decode_compressed(message.data)
+            image = decode_compressed(message.data, message_format=message.format)
         else:
             image = decode_image(
                 message.data,

@@ -23,6 +23,7 @@ MAX_COMPRESSED_PIXELS = 50_000_000
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+_DEPTH, _COLOUR = ("16UC1", "32FC1"), ("bgr8", "rgb8")
 
 
 def _convert(code: int) -> Callable[[Image], Image]:
@@ -102,18 +103,21 @@ def decode_image(
     return convert(rows.reshape(height, width, bytes_per_pixel))
 
 
-def decode_compressed(data: Buffer) -> Image:
+def decode_compressed(data: Buffer, *, message_format: str = "") -> Image:
     """Decode a complete JPEG or PNG, as in `sensor_msgs/CompressedImage`.
 
     Args:
         data: the bytes of the file. An EXIF orientation is applied.
+        message_format: the message's `format`, if there is one: "bgr8; jpeg compressed bgr8".
 
     Returns:
         uint8 [H, W, 3], BGR.
 
     Raises:
-        FrameError: empty, neither JPEG nor PNG, cut short, damaged, or larger than 50 megapixels.
+        FrameError: depth or a Bayer mosaic by its format; empty, neither JPEG nor PNG, cut short,
+            damaged, or larger than 50 megapixels.
     """
+    _check_format(message_format)
     raw = memoryview(data).cast("B")
     if not len(raw):
         raise FrameError("compressed image is empty: 0 bytes came")
@@ -134,6 +138,21 @@ def decode_compressed(data: Buffer) -> Image:
     if image is None:
         raise FrameError(f"compressed image of {len(raw)} bytes is damaged: OpenCV cannot read it")
     return image
+
+
+def _check_format(message_format: str) -> None:
+    """image_transport says what was compressed, then how: "16UC1; png compressed "."""
+    encoding, _, compression = message_format.partition(";")
+    if encoding.strip() in _DEPTH:
+        raise FrameError(
+            f"compressed image of format {message_format!r} is depth: expected a picture in "
+            "colour; choose the topic of a colour camera"
+        )
+    if encoding.startswith("bayer_") and not compression.strip().endswith(_COLOUR):
+        raise FrameError(
+            f"compressed image of format {message_format!r} is a Bayer mosaic: expected a picture "
+            "in colour; choose a topic that was demosaiced (image_proc), or the raw one"
+        )
 
 
 def _imdecode(raw: memoryview) -> Image | None:

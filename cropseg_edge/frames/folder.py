@@ -24,7 +24,7 @@ class FolderSource:
     """Gives the images that lie in a folder itself; subfolders and hidden files are left out.
 
     Stamps count from 0 at `rate_hz`. A frame's name is the file's stem, or the stem with the
-    suffix (`a_png`) where two files share it.
+    suffix (`a_png`) where two files share it; no two frames have the same name.
     """
 
     def __init__(self, path: Path, *, rate_hz: float | None = None) -> None:
@@ -50,9 +50,8 @@ class FolderSource:
             )
 
     def __iter__(self) -> Iterator[Frame]:
-        stems = Counter(path.stem for path in self._paths)
         period_ns = 1e9 / (self.rate_hz or _DEFAULT_RATE_HZ)
-        for sequence, path in enumerate(self._paths):
+        for sequence, (path, name) in enumerate(zip(self._paths, self._names(), strict=True)):
             try:
                 image = read_image(path)
             except FrameError as error:
@@ -64,10 +63,24 @@ class FolderSource:
                 stamp_ns=round(sequence * period_ns),
                 frame_id="camera",
                 sequence=sequence,
-                name=path.stem if stems[path.stem] == 1 else path.name.replace(".", "_"),
+                name=name,
             )
         if self.failed == len(self._paths):
             raise FrameError(f"none of the {self.failed} images in {self.name} can be read")
+
+    def _names(self) -> list[str]:
+        stems = Counter(path.stem for path in self._paths)
+        taken = {stem for stem, count in stems.items() if count == 1}
+        names = []
+        for path in self._paths:
+            name = path.stem
+            if stems[name] > 1:
+                name = path.name.replace(".", "_")
+                while name in taken:
+                    name += "_"
+                taken.add(name)
+            names.append(name)
+        return names
 
     def close(self) -> None:
         """Nothing to free."""

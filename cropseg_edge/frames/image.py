@@ -37,10 +37,14 @@ def decode_image(data: bytes, suffix: str, name: str) -> NDArray[np.uint8]:
         if suffix.lower() in (".jpg", ".jpeg", ".png") or not data:
             return decode_compressed(data)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except (FrameError, cv2.error) as error:
+    except FrameError as error:
         raise FrameError(f"{name}: {error}") from error
+    except cv2.error:
+        image = None
     if image is None:
-        raise FrameError(f"{name}: not an image that OpenCV can read, or a damaged one")
+        raise FrameError(
+            f"{name}: not an image that OpenCV can read, a damaged one, or larger than 50 MP"
+        )
     return np.asarray(image, np.uint8)
 
 

@@ -64,7 +64,7 @@ def _open(text: str, rate_hz: float | None, topic: str | None) -> FrameSource:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FrameError(f"source {text[:80]!r} cannot be read: {reason}") from error
-    if path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file():
+    if path.suffix.lower() in BAG_SUFFIXES or _is_bag_folder(path):
         from cropseg_edge.frames.bag import BagSource
 
         return BagSource(path, topic=topic)
@@ -77,6 +77,15 @@ def _open(text: str, rate_hz: float | None, topic: str | None) -> FrameSource:
     from cropseg_edge.frames.video import VideoSource
 
     return VideoSource(path, rate_hz=rate_hz)
+
+
+def _is_bag_folder(path: Path) -> bool:
+    """Pictures may have a metadata.yaml of their own: a bag's has one key that tells."""
+    try:
+        text = (path / "metadata.yaml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "rosbag2_bagfile_information" in text
 
 
 def _camera_address(text: str) -> int | str | None:

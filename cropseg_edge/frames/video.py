@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from cropseg_edge.errors import FrameError
+from cropseg_edge.files import opencv_name
 from cropseg_edge.frames.frame import Frame
 
 _LOG = logging.getLogger("cropseg_edge.frames")
@@ -27,13 +28,15 @@ class VideoSource:
         """
         Raises:
             FrameError: not readable, or not a video that OpenCV can open.
+            ConfigError: its name is not UTF-8.
         """
         try:
             path.open("rb").close()
         except OSError as error:
             raise FrameError(f"video {path} cannot be read: {error.strerror}") from error
         self._capture = cv2.VideoCapture()
-        if not any(self._capture.open(str(path), backend) for backend in _backends()):
+        name = opencv_name(path)
+        if not any(self._capture.open(name, backend) for backend in _backends()):
             raise FrameError(
                 f"{path} is not a video that OpenCV can open, or is damaged; other "
                 "sources are images (.jpg .png ...), folders and ROS 2 bags (.mcap, .db3)"

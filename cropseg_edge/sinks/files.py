@@ -1,5 +1,6 @@
 """Files appear under their final name only when they are complete."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -8,8 +9,9 @@ from numpy.typing import NDArray
 
 
 def partial_path(path: Path) -> Path:
-    """The temporary name beside `path`: hidden, with the same suffix (encoders look at it)."""
-    return path.with_name(f".{path.stem}.part{path.suffix}")
+    """The name beside `path` while this process writes it: hidden, with the same suffix (encoders
+    look at it)."""
+    return path.with_name(f".{path.stem[:40]}.{os.getpid()}.part{path.suffix}")
 
 
 def encode_image(suffix: str, image: NDArray[np.uint8], options: list[int]) -> bytes:

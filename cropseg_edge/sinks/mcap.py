@@ -1,7 +1,7 @@
 """Frames and masks as an MCAP bag: ROS 2 messages that Foxglove, rosbag2 and `BagSource` read."""
 
 import os
-import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ class McapSink:
         self._store = get_typestore(Stores.ROS2_JAZZY)
         path.parent.mkdir(parents=True, exist_ok=True)
         # rosbags writes a folder; the file in it is complete by itself.
-        self._folder = path.with_name(f".{path.stem}.part")
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._temporary = tempfile.TemporaryDirectory(prefix=".cropseg.part.", dir=path.parent)
+        self._folder = Path(self._temporary.name) / "bag"
         self._writer: Any = Writer(self._folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._image = self._connect(IMAGE_TOPIC, "sensor_msgs/msg/CompressedImage")
@@ -82,9 +82,9 @@ class McapSink:
             writer, self._writer = self._writer, None
             try:
                 writer.close()
-                os.replace(self._folder / f"{self._folder.name}.mcap", self.path)
+                os.replace(self._folder / "bag.mcap", self.path)
             finally:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                self._temporary.cleanup()
 
 
 def _octets(data: bytes) -> NDArray[np.uint8]:

@@ -63,7 +63,8 @@ def write_report(
         f"<footer>{escape(SAFETY_SENTENCE)}</footer></main></body></html>\n"
     )
     path = directory / "report.html"
-    write_atomically(path, page.encode(), durable=False)
+    # names of files need not be UTF-8
+    write_atomically(path, page.encode(errors="backslashreplace"), durable=False)
     return path
 
 

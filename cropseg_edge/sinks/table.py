@@ -35,9 +35,10 @@ class FrameTable:
 
     def _rewrite(self) -> None:
         header = ",".join(self._columns) + "\n"
-        text = (header + self._text(self._rows)).encode()
+        text = (header + self._text(self._rows)).encode(errors="backslashreplace")
         write_atomically(self.path, text, durable=False)
-        self._file = self.path.open("a", encoding="utf-8", newline="")
+        # A file name, and so a frame's, need not be UTF-8.
+        self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
 
     def _text(self, rows: list[Row]) -> str:
         text = io.StringIO()

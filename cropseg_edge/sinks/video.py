@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 
 from cropseg_edge.errors import ConfigError
+from cropseg_edge.files import opencv_name
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.mask import CropMask
 from cropseg_edge.sinks.files import partial_path
@@ -30,15 +31,17 @@ class VideoSink:
     def __init__(self, path: Path, painter: OverlayPainter, *, rate_hz: float = 10.0) -> None:
         """
         Raises:
-            ConfigError: the file's suffix is neither .webm nor .mp4.
+            ConfigError: the file's suffix is neither .webm nor .mp4, or its name is not UTF-8.
         """
         if path.suffix.lower() not in _CODECS:
             raise ConfigError(f"video {path}: expected a name that ends in .webm or .mp4")
         if path.is_dir():
             raise ConfigError(f"video {path}: this is a folder; expected the name of a file")
+        opencv_name(path)
         self.path = path
         self._painter = painter
-        self._rate_hz = rate_hz
+        # MPEG-4 counts time in at most 65535ths of a second.
+        self._rate_hz = min(max(round(rate_hz, 2), 0.01), 600.0)
         self._size = 0, 0
         self._writer: cv2.VideoWriter | None = None
 
@@ -60,7 +63,7 @@ class VideoSink:
             for codec in _CODECS[suffix]:
                 with _quiet_stderr():
                     writer = cv2.VideoWriter(
-                        str(partial_path(path)),
+                        opencv_name(partial_path(path)),
                         cv2.CAP_FFMPEG,
                         cv2.VideoWriter.fourcc(*codec),
                         self._rate_hz,

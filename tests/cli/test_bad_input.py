@@ -1,5 +1,7 @@
 """Bad input: exit code 2, one or two lines that say what is wrong, nothing half-written."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -200,6 +202,42 @@ def test_an_output_that_is_the_source_itself(
     )
     assert video.read_bytes() == b"a recording"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--mcap", "--video"])
+def test_an_output_in_the_folder_that_is_read(
+    cropseg: Cropseg, tmp_path: Path, tiny_bundle_path: Path, option: str
+) -> None:
+    recording = tmp_path / "drive" / {"--mcap": "drive.mcap", "--video": "drive.mp4"}[option]
+    recording.parent.mkdir()
+    recording.write_bytes(b"a recording")
+    arguments = ("--out", tmp_path / "out", "--bundle", tiny_bundle_path)
+    result = cropseg("run", recording.parent, option, recording, *arguments)
+    assert_refused(result, "is in the source folder")
+    assert recording.read_bytes() == b"a recording"
+
+
+def test_pictures_that_an_earlier_run_left_are_not_cleared_before_they_are_read(
+    cropseg: Cropseg, tmp_path: Path, tiny_bundle_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(picture()))
+    arguments = ("--out", tmp_path / "out", "--bundle", tiny_bundle_path)
+    assert cropseg("run", tmp_path / "a.jpg", *arguments).code == 0
+    for source in ("out/overlays", "out/overlays/a.jpg", "out/masks"):
+        assert_refused(cropseg("run", tmp_path / source, *arguments), "clears first")
+    assert (tmp_path / "out/overlays/a.jpg").exists()
+
+
+def test_an_image_bomb_is_refused_before_it_is_decoded(
+    tmp_path: Path, tiny_bundle_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "bomb.tif"), np.zeros((7000, 8000), np.uint8))
+    command = [sys.executable, "-m", "cropseg_edge", "run", "bomb.tif", "--out", "out"]
+    command += ["--bundle", str(tiny_bundle_path)]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert done.returncode == 2, done
+    assert "larger than 50 MP" in done.stderr
 
 
 def test_a_figures_file_without_its_folder(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ def field(tmp_path: Path) -> Path:
     image, mask = np.full((96, 128, 3), (70, 100, 100), np.uint8), np.zeros((96, 128), np.uint8)
     image[16:48, 16:64], mask[16:48, 16:64] = (40, 180, 60), 1
     image[56:88, 64:120], mask[56:88, 64:120] = (40, 60, 190), 2
+    image += np.random.default_rng(0).integers(0, 12, image.shape, dtype=np.uint8)
     for stem in ("a", "b"):
         cv2.imwrite(str(tmp_path / f"field/images/{stem}.png"), image)
         cv2.imwrite(str(tmp_path / f"field/masks/{stem}.png"), mask)
@@ -59,6 +61,19 @@ def test_run_stops_after_max_frames(
     )
     assert result.code == 0, result
     assert [path.name for path in out.glob("masks/*")] == ["a.png"]
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_filled_and_said(
+    tmp_path: Path, field: Path, tiny_bundle_path: Path
+) -> None:
+    out = tmp_path / "\udcff"
+    command = [sys.executable, "-m", "cropseg_edge", "run", str(field / "images"), "--report"]
+    command += ["--out", str(out), "--bundle", str(tiny_bundle_path), "--mcap", f"{out}.mcap"]
+    environ = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done
+    assert "\\udcff" in done.stdout
+    assert len(list(out.glob("masks/*"))) == 2
 
 
 def test_eval_of_two_folders(
@@ -129,3 +144,26 @@ def test_help_comes_at_once_and_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert time.monotonic() - start < 2.5  # 0.2 s alone; the machine that tests is busy
     assert done.stdout.rstrip().endswith("[]")
+
+
+def test_a_run_that_is_told_to_end_finishes_what_it_recorded(
+    tmp_path: Path, tiny_bundle_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "cropseg_edge",
+        "run",
+        "simulator:frames=9999,width=64,height=48",
+    ]
+    command += ["--out", str(out), "--bundle", str(tiny_bundle_path), "--mcap", f"{out}.mcap"]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("masks/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.terminate()
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130, said
+    assert json.loads((out / "summary.json").read_text())["frames"] >= 1
+    assert (tmp_path / "out.mcap").exists()

@@ -173,6 +173,12 @@ def test_pycuda_missing_comes_with_its_build(orin: Planted) -> None:
     assert "CUDA_ROOT=/usr/local/cuda" in finding.remedy
 
 
+def test_pycuda_that_cannot_be_used_is_built_again_though_it_is_there(orin: Planted) -> None:
+    orin.with_answer("pycuda", version="2024.1.2", error="libcurand.so.10: cannot open")
+    remedy = by_name(orin)["pycuda"].remedy
+    assert "--force-reinstall --no-deps --no-binary pycuda --no-cache-dir" in remedy
+
+
 def test_no_device_and_not_in_group_video(orin: Planted) -> None:
     orin.with_answer("cuda", devices=[], runtime="12.6", error="cuInit gave error 999")
     outside = Planted(**{**vars(orin), "groups": frozenset({"farmer"})})
@@ -204,14 +210,19 @@ def test_a_csi_camera_comes_with_its_pipeline(orin: Planted) -> None:
     [
         {"/proc/meminfo": "MemTotal: 7800000 kB\nMemAvailable: 2000000 kB"},
         {"/proc/swaps": "Filename Type Size Used Priority\n/dev/zram0 partition 3900000 0 5"},
+        {"/proc/swaps": "Filename Type Size Used Priority\n/swapfile file 1000000 0 -2"},
     ],
-    ids=["little memory", "swap in memory only"],
+    ids=["little memory, enough swap", "swap in memory only", "little swap"],
 )
-def test_low_memory_is_said_before_a_build(orin: Planted, files: dict[str, object]) -> None:
+def test_low_memory_is_said_before_a_build(
+    orin: Planted, files: dict[str, object], request: pytest.FixtureRequest
+) -> None:
     plant(orin.root, files)
     finding = by_name(orin)["memory"]
+    added = {"swap in memory only": "swapon /swapfile", "little swap": "swapon /swapfile2"}
+    expected = added.get(request.node.callspec.id, "multi-user.target)")
     assert finding.status is Status.WARN
-    assert "swapon" in finding.remedy
+    assert finding.remedy.endswith(expected)
 
 
 def test_low_memory_of_a_laptop_is_no_matter_of_jetson_commands(tmp_path: Path) -> None:

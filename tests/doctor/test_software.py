@@ -13,7 +13,7 @@ import pytest
 from cropseg_edge.doctor import Status, System, broken, examine
 from cropseg_edge.doctor.finding import version
 from cropseg_edge.doctor.known import PROBLEMS
-from cropseg_edge.doctor.probe import ONE_NODE
+from cropseg_edge.doctor.probe import ONE_NODE, onnxruntime
 from tests.cli.conftest import Cropseg, cropseg
 from tests.doctor.conftest import Planted, package, plant
 from tests.doctor.test_jetsons import by_name, problems
@@ -74,6 +74,28 @@ def test_two_wheels_of_onnxruntime_overwrite_each_other(orin: Planted) -> None:
     assert by_name(orin)["onnxruntime"].status is Status.WARN
 
 
+def test_kernels_of_fade_that_fit_no_gpu_are_not_onnxruntimes_fault(orin: Planted) -> None:
+    orin.with_answer("cuda_fade", error="RuntimeError: no kernel image is available")
+    assert "onnxruntime-gpu for another GPU" not in problems(orin)
+
+
+def test_only_wheels_with_the_files_of_onnxruntime_are_its_rivals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, file in {
+        "onnxruntime-gpu": "onnxruntime/__init__.py",
+        "onnxruntime-extensions": "onnxruntime_extensions/__init__.py",
+    }.items():
+        folder = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "RECORD").write_text(f"{file},,\n")
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    assert onnxruntime()["distributions"] == ["onnxruntime", "onnxruntime-gpu"]
+
+
 def test_numpy_2_beside_packages_of_apt(orin: Planted) -> None:
     assert "numpy 2 with apt packages" not in problems(orin)
     orin.answers["numpy"] = {"version": "2.2.6", "file": "/venv/numpy/__init__.py"}
@@ -96,6 +118,14 @@ def test_fade_without_its_library(orin: Planted) -> None:
 def test_ros_that_is_installed_but_not_sourced(orin: Planted) -> None:
     orin.with_answer("ros", error="ModuleNotFoundError: No module named 'rclpy'")
     assert by_name(orin)["ros 2"].remedy.startswith(". /opt/ros/humble/setup.bash")
+
+
+def test_ros_for_another_python_is_not_sourced_once_more(orin: Planted) -> None:
+    plant(orin.root, {"/opt/ros/humble/local/lib/python3.7/dist-packages/rclpy/__init__.py": ""})
+    orin.with_answer("ros", error="ModuleNotFoundError: No module named 'rclpy'")
+    finding = by_name(orin)["ros 2"]
+    assert "for Python 3.7; this is" in finding.found
+    assert "python3.7 -m venv --system-site-packages" in finding.remedy
 
 
 def test_ros_without_our_packages(orin: Planted) -> None:

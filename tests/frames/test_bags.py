@@ -104,3 +104,53 @@ def test_a_folder_with_a_broken_metadata_file_is_a_frame_error(tmp_path: Path) -
     (tmp_path / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
     with pytest.raises(FrameError, match="cannot be opened"):
         open_source(tmp_path)
+
+
+def depth_fields(png: bytes) -> dict[str, Any]:
+    return {"format": "16UC1; png compressed ", "data": np.frombuffer(png, np.uint8)}
+
+
+def test_a_depth_topic_that_comes_first_is_passed_over(
+    tmp_path: Path, scene: np.ndarray, png: bytes, write_bag: Callable[..., Path],
+    raw: Callable[..., Any],
+) -> None:  # fmt: skip
+    messages = [("/depth", RAW, 1, raw(scene[..., :2], "16UC1"))]
+    messages.append(("/depth/compressed", COMPRESSED, 2, depth_fields(png)))
+    messages += [("/colour", RAW, 3 + n, raw(scene)) for n in range(2)]
+    source = open_source(write_bag(tmp_path / "bag", messages))
+    assert source.topic == "/colour"
+    assert len(list(source)) == 2
+
+
+def test_an_image_topic_without_messages_is_passed_over(
+    tmp_path: Path, jpeg: bytes, compressed: Callable[..., Any]
+) -> None:
+    rosbag2, typesys = (pytest.importorskip(f"rosbags.{part}") for part in ("rosbag2", "typesys"))
+    store = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)
+    kind = store.types[COMPRESSED]
+    header = store.types["std_msgs/msg/Header"](
+        stamp=store.types["builtin_interfaces/msg/Time"](sec=0, nanosec=1), frame_id="cam"
+    )
+    with rosbag2.Writer(tmp_path / "bag", version=9) as writer:
+        writer.add_connection("/asleep", COMPRESSED, typestore=store)
+        awake = writer.add_connection("/awake", COMPRESSED, typestore=store)
+        message = kind(header=header, **compressed(jpeg))
+        writer.write(awake, 1, store.serialize_cdr(message, COMPRESSED))
+    assert open_source(tmp_path / "bag").topic == "/awake"
+
+
+def test_a_topic_without_a_picture_names_the_others(
+    tmp_path: Path, png: bytes, write_bag: Callable[..., Path], jpeg: bytes,
+    compressed: Callable[..., Any],
+) -> None:  # fmt: skip
+    messages = [("/depth", COMPRESSED, 1, depth_fields(png))]
+    messages.append(("/colour", COMPRESSED, 2, compressed(jpeg)))
+    bag = write_bag(tmp_path / "depth", messages)
+    with pytest.raises(FrameError, match="choose with --topic, its image topics: /depth, /colour"):
+        list(open_source(bag, topic="/depth"))
+
+
+def test_pictures_with_a_metadata_file_of_their_own_are_no_bag(tmp_path: Path, jpeg: bytes) -> None:
+    (tmp_path / "metadata.yaml").write_text("camera: left\n")
+    (tmp_path / "a.jpg").write_bytes(jpeg)
+    assert [frame.name for frame in open_source(tmp_path)] == ["a"]

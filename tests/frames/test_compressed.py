@@ -103,3 +103,23 @@ def test_a_huge_png_is_refused_by_its_header() -> None:
 def test_the_message_says_what_came(data: bytes, message: str) -> None:
     with pytest.raises(FrameError, match=message):
         decode_compressed(data)
+
+
+@pytest.mark.parametrize(
+    ("message_format", "message"),
+    [
+        ("16UC1; png compressed ", "is depth: expected a picture in colour"),
+        ("32FC1; compressedDepth png", "is depth"),
+        ("bayer_rggb8; jpeg compressed ", "Bayer mosaic.* demosaiced"),
+    ],
+)
+def test_depth_and_mosaics_are_no_pictures(message_format: str, message: str) -> None:
+    with pytest.raises(FrameError, match=message):
+        decode_compressed(PNG, message_format=message_format)
+
+
+@pytest.mark.parametrize(
+    "message_format", ["", "png", "bgr8; png compressed bgr8", "bayer_rggb8; jpeg compressed bgr8"]
+)
+def test_pictures_in_colour_are_decoded_whatever_they_were(message_format: str) -> None:
+    assert np.array_equal(decode_compressed(PNG, message_format=message_format), NOISE)

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from cropseg_edge.errors import FrameError
+from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.frames import Frame, FrameSource, open_source
 
 COUNT = 4
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+PNG = cv2.imencode(".png", np.zeros((48, 64, 3), np.uint8))[1].tobytes()
 KINDS = (
     "image",
     "folder",
@@ -137,6 +138,27 @@ def test_folder_order_is_natural_and_names_are_unique(tmp_path: Path, jpeg: byte
         (tmp_path / name).write_bytes(jpeg)
     names = [frame.name for frame in read(open_source(tmp_path))]
     assert names == ["F8", "f9_jpeg", "f9_jpg", "f10"]
+
+
+def test_no_two_files_of_a_folder_share_a_name(tmp_path: Path, jpeg: bytes) -> None:
+    for name in ("a.jpg", "a.png", "a_jpg.png", "a_png.jpg", "b.x.jpg", "b_x.jpg"):
+        (tmp_path / name).write_bytes(jpeg if name.endswith("jpg") else PNG)
+    names = [frame.name for frame in read(open_source(tmp_path))]
+    assert sorted(names) == ["a_jpg", "a_jpg_", "a_png", "a_png_", "b.x", "b_x"]
+
+
+def test_a_video_with_a_colon_in_its_relative_name(
+    tmp_path: Path, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "drive.mp4", [scene] * 2).rename(tmp_path / "12:30.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert len(read(open_source("12:30.mp4"))) == 2
+
+
+def test_a_video_whose_name_is_not_utf_8_is_refused(tmp_path: Path, scene: np.ndarray) -> None:
+    path = write_video(tmp_path / "drive.mp4", [scene]).rename(tmp_path / "\udcff.mp4")
+    with pytest.raises(ConfigError, match="only names in UTF-8"):
+        open_source(path)
 
 
 def test_a_damaged_image_in_a_folder_is_skipped(

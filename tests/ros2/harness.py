@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import cv2
@@ -29,10 +30,11 @@ TRANSITIONS = {
 }
 
 
-def picture(width: int = 64, height: int = 48) -> NDArray[np.uint8]:
-    """RGB [H, W, 3]: soil with a green square in the middle."""
-    image = np.random.default_rng(0).integers(60, 100, (height, width, 3)).astype(np.uint8)
-    image[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = (30, 190, 40)
+def picture(width: int = 64, height: int = 48, seed: int = 0) -> NDArray[np.uint8]:
+    """RGB [H, W, 3]: soil with a green square in the middle; the seed is that of the noise."""
+    image = np.random.default_rng(seed).integers(60, 100, (height, width, 3)).astype(np.uint8)
+    image[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] -= 50
+    image[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4, 1] += 150
     return image
 
 
@@ -41,6 +43,7 @@ class Harness:
 
     def __init__(self) -> None:
         rclpy.init()
+        self._seeds = count()
         self.node = rclpy.create_node("harness")
         reliable = profile("reliable", 100)
         self.masks: list[Image] = []
@@ -93,15 +96,16 @@ class Harness:
         self.wait(lambda: (self.masks and self.statuses) or publisher.publish(make()), timeout_s=20)
 
     def rgb(self, image: NDArray[np.uint8] | None = None) -> Image:
-        """An rgb8 message with a fresh stamp, not sent yet."""
-        message = to_image(Image().header, picture() if image is None else image, "rgb8")
+        """An rgb8 message with fresh stamp and noise, not sent yet."""
+        pixels = picture(seed=next(self._seeds)) if image is None else image
+        message = to_image(Image().header, pixels, "rgb8")
         message.header.frame_id = "camera"
         message.header.stamp = self.node.get_clock().now().to_msg()
         return message
 
     def jpeg(self, image: NDArray[np.uint8] | None = None) -> CompressedImage:
-        """A JPEG message with a fresh stamp, not sent yet."""
-        pixels = (picture() if image is None else image)[..., ::-1]
+        """A JPEG message with fresh stamp and noise, not sent yet."""
+        pixels = (picture(seed=next(self._seeds)) if image is None else image)[..., ::-1]
         message = CompressedImage(format="jpeg")
         message.header.frame_id = "camera"
         message.header.stamp = self.node.get_clock().now().to_msg()

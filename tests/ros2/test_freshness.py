@@ -23,7 +23,7 @@ def test_first_mask_is_trusted_at_once() -> None:
 @pytest.mark.parametrize(("period", "limit"), [(0.01, 0.2), (0.1, 0.3), (0.5, 1.5)])
 def test_limit_is_max_age_or_three_periods(period: float, limit: float) -> None:
     freshness = Freshness(0.2, now=0.0)
-    for index in range(6):
+    for index in range(20):
         freshness.arrived(index * period)
     assert freshness.limit_s() == pytest.approx(limit)
 
@@ -35,8 +35,30 @@ def test_one_long_gap_does_not_raise_the_limit() -> None:
     assert freshness.limit_s() == pytest.approx(0.2)
 
 
+def test_an_early_gap_does_not_raise_the_limit() -> None:
+    freshness = Freshness(0.2, now=0.0)
+    for now in (0.0, 10.0, 20.0):
+        freshness.arrived(now)
+        assert freshness.limit_s() == pytest.approx(0.2)
+
+
+def test_images_without_a_valid_mask_from_the_start_need_three_valid_ones() -> None:
+    freshness = Freshness(0.2, now=0.0)
+    for now in (5.0, 5.1, 5.2, 5.3):
+        freshness.arrived(now)
+    assert [freshness.valid(now) for now in (5.3, 5.4, 5.5)] == [2, 1, 0]
+
+
+def test_a_gap_while_the_stream_recovers_starts_the_recovery_anew() -> None:
+    freshness = Freshness(0.2, now=0.0)
+    freshness.arrived(0.0)
+    assert [freshness.valid(now) for now in (0.0, 1.0, 1.1)] == [0, 2, 1]
+    assert [freshness.valid(now) for now in (2.0, 2.1, 2.2)] == [2, 1, 0]
+
+
 def test_a_stale_stream_recovers_with_the_third_valid_mask_in_a_row() -> None:
     freshness = Freshness(0.2, now=0.0)
+    freshness.arrived(0.0)
     assert freshness.valid(0.0) == 0
     assert freshness.seconds_left(1.0) < 0
     assert freshness.valid(1.1) == 2

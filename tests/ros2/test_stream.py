@@ -95,6 +95,15 @@ def test_a_bad_image_gives_an_unknown_mask_and_the_next_one_is_fine(
     assert status.status == OK, status.reason
 
 
+def test_a_size_that_the_data_cannot_hold_is_not_taken_over(harness: Harness) -> None:
+    harness.send(harness.rgb())
+    message = harness.rgb()
+    message.width, message.height = 9999, 5000
+    mask, status = harness.send(message)
+    assert status.status == INVALID
+    assert (mask.height, mask.width) == (48, 64)
+
+
 @pytest.mark.parametrize("size", [(1920, 1080), (1280, 720), (640, 480), (480, 640), (17, 31)])
 def test_mask_follows_the_image_when_its_size_changes(
     harness: Harness, size: tuple[int, int]

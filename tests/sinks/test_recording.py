@@ -4,6 +4,7 @@ import csv
 import json
 import resource
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +274,61 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(ConfigError, match=r"cannot write to .*out"):
         recorder(tmp_path / "out")
+
+
+def test_somebodys_table_is_no_proof_of_an_earlier_run(tmp_path: Path, pair: Make) -> None:
+    (tmp_path / "frames.csv").write_text("name,stamp\n1,2\n")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/1.png").write_text("labels")
+    with pytest.raises(ConfigError, match="not an earlier run's"):
+        recorder(tmp_path)
+    assert (tmp_path / "masks/1.png").read_text() == "labels"
+    assert (tmp_path / "frames.csv").read_text() == "name,stamp\n1,2\n"
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, pair: Make) -> None:
+    with recorder(tmp_path / "out", mcap=tmp_path / "a.mcap") as run:
+        run.record(*pair(0))
+        with pytest.raises(ConfigError, match="another run is writing to"):
+            recorder(tmp_path / "out")
+        run.record(*pair(1))
+    assert len(rows(tmp_path / "out")) == 2
+    with recorder(tmp_path / "out") as run:
+        run.record(*pair(2))
+    assert len(rows(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize("rate_hz", [90.123, 1 / 0.015, 1e-3, 5000.0])
+@pytest.mark.parametrize("name", ["a.webm", "a.mp4"])
+def test_a_video_is_written_at_any_rate(
+    tmp_path: Path, pair: Make, rate_hz: float, name: str
+) -> None:
+    with recorder(tmp_path, video=tmp_path / name, rate_hz=rate_hz) as run:
+        run.record(*pair())
+    assert (tmp_path / name).exists()
+
+
+def test_a_video_may_have_a_colon_in_its_relative_name(
+    tmp_path: Path, pair: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with recorder(tmp_path, video=Path("12:30.mp4")) as run:
+        run.record(*pair())
+    assert (tmp_path / "12:30.mp4").exists()
+
+
+def test_a_video_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="only names in UTF-8"):
+        recorder(tmp_path, video=tmp_path / "\udcff.mp4")
+
+
+@pytest.mark.parametrize("name", ["a\udcff", "田" * 82], ids=["not UTF-8", "246 bytes"])
+def test_frames_may_have_any_name_that_a_file_may_have(
+    tmp_path: Path, pair: Make, name: str
+) -> None:
+    frame, mask = pair()
+    with recorder(tmp_path, report=True) as run:
+        for stages in ({}, {"engine": 1.0}):  # a new column writes the table again
+            run.record(replace(frame, name=name), replace(mask, stage_ms=stages))
+    assert (tmp_path / "masks" / f"{name}.png").exists()
+    assert rows(tmp_path)[0]["name"] == name.replace("\udcff", "\\udcff")

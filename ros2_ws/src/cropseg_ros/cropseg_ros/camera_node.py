@@ -11,6 +11,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from cropseg_edge.errors import ConfigError
 from cropseg_edge.frames import open_source
 from cropseg_edge.frames.frame import Frame
 from cropseg_ros.conversions import to_image
@@ -18,6 +19,7 @@ from cropseg_ros.process import run
 from cropseg_ros.qos import profile
 
 _DEFAULT_RATE_HZ = 10.0
+_MIN_RATE_HZ, _MAX_RATE_HZ = 0.01, 1000.0
 _DEPTH = 5
 
 
@@ -25,6 +27,10 @@ class CameraNode(Node):
     """Publishes `image`, and `truth` where the source knows it, at a steady rate.
 
     The stamps are the times of publication. It ends when the source ends.
+
+    Raises:
+        ConfigError: a parameter is out of range.
+        FrameError: the source cannot be opened.
     """
 
     def __init__(self) -> None:
@@ -33,6 +39,13 @@ class CameraNode(Node):
         rate_hz = self.declare_parameter("rate_hz", 0.0).value  # 0: the source's own rate
         preload = self.declare_parameter("preload", 0).value  # frames made before the first is sent
         self._listeners = self.declare_parameter("wait_for_subscriptions", 0).value
+        if rate_hz and not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:  # true of NaN, too
+            raise ConfigError(
+                f"rate_hz must be 0 (the source's own) or from {_MIN_RATE_HZ:g} to "
+                f"{_MAX_RATE_HZ:g}, not {rate_hz}"
+            )
+        if preload < 0:
+            raise ConfigError(f"preload must be 0 or more, not {preload}")
         self._source = open_source(spec)
         self._frames: Iterator[Frame] = iter(self._source)
         if preload:

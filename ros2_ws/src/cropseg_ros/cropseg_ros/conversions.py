@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from cropseg_edge.frames.encodings import MAX_COMPRESSED_PIXELS, decode_compressed, decode_image
+from cropseg_edge.frames.encodings import decode_compressed, decode_image
 from cropseg_edge.frames.frame import Frame
 
 _CHANNELS = {"mono8": 1, "bgr8": 3, "rgb8": 3}
@@ -40,7 +40,7 @@ def to_frame(message: Image | CompressedImage, sequence: int) -> Frame:
             is_bigendian=bool(message.is_bigendian),
         )
     else:
-        pixels = decode_compressed(message.data)
+        pixels = decode_compressed(message.data, message_format=message.format)
     return Frame(
         image=pixels,
         stamp_ns=stamp_ns(message.header),
@@ -51,11 +51,11 @@ def to_frame(message: Image | CompressedImage, sequence: int) -> Frame:
 
 
 def declared_size(message: Image | CompressedImage) -> tuple[int, int] | None:
-    """(height, width) that a message claims, if it claims a possible one."""
-    if not isinstance(message, Image):
+    """(height, width) that a raw image claims, if it has a byte for each of these pixels."""
+    if not isinstance(message, Image) or not message.height * message.width:
         return None
-    pixels = message.height * message.width
-    return (message.height, message.width) if 0 < pixels <= MAX_COMPRESSED_PIXELS else None
+    held = message.width <= message.step and message.step * message.height <= len(message.data)
+    return (message.height, message.width) if held else None
 
 
 def to_image(header: Header, pixels: NDArray[np.uint8], encoding: str) -> Image:

@@ -32,10 +32,11 @@ class Monitor:
     def __init__(self) -> None:
         import rclpy
         from cropseg_msgs.msg import CropMaskStatus
+        from rclpy.signals import SignalHandlerOptions
 
         from cropseg_ros.qos import profile
 
-        rclpy.init()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node("demo")
         self._node.create_subscription(
             CropMaskStatus, "segmentation_node/status", self._hear, profile("reliable", 10)
@@ -178,6 +179,8 @@ def print_table(summary: dict[str, Any]) -> None:
 
 def main() -> int:
     """Run the demo; returns the exit code."""
+    # SIGTERM ends it at once, in order; Ctrl-C after the first mask still writes what came.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", default="simulator:", help="anything that open_source takes")
     parser.add_argument("--seconds", type=float, default=20.0)
@@ -194,6 +197,9 @@ def main() -> int:
     except GraphError as error:
         say(f"error: {error}")
         return 1
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
     print(f"\nlook at {arguments.out / 'report.html'} and {arguments.out / 'overlay.mp4'}")
     return 0
 

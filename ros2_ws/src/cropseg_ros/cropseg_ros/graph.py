@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -40,7 +41,7 @@ class Graph:
             command += ["-p", f"{name}:={json.dumps(value)}"]  # JSON is YAML: "0" stays a string
         for name, other in (remap or {}).items():
             command += ["-r", f"{name}:={other}"]
-        with self.log(module).open("wb") as log:
+        with self.log(module).open("wb") as log, _signals_wait():
             # A session of its own: Ctrl-C reaches the driver alone, which ends the run in order.
             process = subprocess.Popen(
                 command,
@@ -49,7 +50,7 @@ class Graph:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._processes[module] = process
+            self._processes[module] = process
         return process
 
     def log(self, module: str) -> Path:
@@ -120,3 +121,20 @@ class Graph:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """SIGINT and SIGTERM take effect after the block, so that no process is started unnoted."""
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)

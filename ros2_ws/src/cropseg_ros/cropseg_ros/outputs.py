@@ -17,6 +17,7 @@ from cropseg_edge.frames.frame import Frame
 from cropseg_edge.mask import CLASSES, UNKNOWN, CropMask, Status
 from cropseg_edge.sinks.overlay import draw_overlay
 from cropseg_ros.conversions import stamp_ns, to_image
+from cropseg_ros.liveness import MAX_AHEAD_S
 from cropseg_ros.qos import profile
 
 try:
@@ -84,12 +85,14 @@ class Outputs:
 
         `of_a_frame` is False where no frame caused it, so that it has no age.
         """
-        if size is not None:
-            unknown: NDArray[np.uint8] = np.full(size, UNKNOWN, np.uint8)
-            self._mask.publish(to_image(header, unknown, "mono8"))
-        self._publish_status(
-            header, Status.INVALID, reason, sequence, dropped, {}, of_a_frame=of_a_frame
-        )
+        try:
+            if size is not None:
+                unknown: NDArray[np.uint8] = np.full(size, UNKNOWN, np.uint8)
+                self._mask.publish(to_image(header, unknown, "mono8"))
+        finally:  # the status goes out even where the mask cannot be made
+            self._publish_status(
+                header, Status.INVALID, reason, sequence, dropped, {}, of_a_frame=of_a_frame
+            )
 
     def _publish_status(
         self,
@@ -107,7 +110,9 @@ class Outputs:
         message.header = header
         message.status = int(status)
         message.reason = reason
-        message.age_ms = 1e-6 * (now_ns - stamp_ns(header)) if of_a_frame else math.nan
+        age_s = 1e-9 * (now_ns - stamp_ns(header))
+        known = of_a_frame and age_s >= -MAX_AHEAD_S
+        message.age_ms = 1e3 * max(0.0, age_s) if known else math.nan
         message.sequence = sequence
         message.bundle_sha256 = self._bundle_sha256
         message.engine = self._engine

@@ -82,7 +82,7 @@ PARAMETERS = {
     "max_age_ms": _Parameter(
         200,
         "Without a valid mask for this long, or for three frame periods if that is longer, the "
-        "status becomes INVALID.",
+        "status becomes INVALID; so does that of a mask whose image is older.",
         limits=(50, 10_000),
         live=True,
     ),

@@ -1,7 +1,7 @@
 """recorder_node: writes down what the segmentation node published, as received, not recomputed.
 
-While it runs it only stores raw messages. After SIGINT or SIGTERM it pairs them by stamp and writes
-masks, overlay video, bag, table and report.
+While it runs it only stores raw messages. After SIGINT or SIGTERM, or once the disk is full, it
+pairs them by stamp and writes masks, overlay video, bag, table and report.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from cropseg_edge.bundle import read_bundle
-from cropseg_edge.errors import CropSegError
+from cropseg_edge.errors import CropSegError, FrameError, StorageError
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.mask import CropMask, Status
 from cropseg_edge.sinks import RunRecorder
@@ -37,25 +37,42 @@ _DEPTH = 50
 
 
 class RecorderNode(Node):
-    """Subscribes to `TOPICS` under the segmentation node's default names (remap as needed)."""
+    """Subscribes to `TOPICS` under the segmentation node's default names (remap as needed).
+
+    Raises:
+        StorageError: the folder cannot be written into.
+    """
 
     def __init__(self) -> None:
         super().__init__("recorder_node")
         self.out = Path(self.declare_parameter("out", "out/recording").value)
         self.source = self.declare_parameter("source", "").value
         self.bundle = self.declare_parameter("bundle", "").value
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.spool = Spool(self.out, TOPICS)
+        self.full = ""  # why no more is stored
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self.spool = Spool(self.out, TOPICS)
+        except OSError as error:
+            raise StorageError(f"out: cannot write into {self.out}: {error}") from error
         self._subscriptions_ = [
             self.create_subscription(
                 kind,
                 topic if topic in ("image", "truth") else f"segmentation_node/{topic}",
-                partial(self.spool.write, topic),
-                profile("reliable", _DEPTH),
+                partial(self._store, topic),
+                profile("best_effort" if topic == "image" else "reliable", _DEPTH),
                 raw=True,
             )
             for topic, kind in TOPICS.items()
         ]
+
+    def _store(self, topic: str, data: bytes) -> None:
+        if self.full:
+            return
+        try:
+            self.spool.write(topic, data)
+        except OSError as error:
+            self.full = f"{self.out}: {error}"
+            self.get_logger().error(f"no more is recorded: {self.full}")
 
     def close(self) -> bool:
         """Receive no more; what came is kept for `write_recording`."""
@@ -67,8 +84,11 @@ class RecorderNode(Node):
 def write_recording(node: RecorderNode) -> None:
     """Write everything that was received into the node's folder.
 
+    Images that cannot be decoded are left out and counted as failed.
+
     Raises:
         CropSegError: no mask of any image was received.
+        StorageError: the disk filled up; what was written till then is kept.
     """
     spool = node.spool
     images = spool.stamps("image")
@@ -94,12 +114,35 @@ def write_recording(node: RecorderNode) -> None:
         overlays=True,
         rate_hz=_rate_hz(images),
     )
-    for stamp, status in pairs:
-        recorder.record(*_read(spool, stamp, status))
-    recorder.close(
-        dropped=pairs[-1][1].dropped - first.dropped, seconds=1e-9 * (pairs[-1][0] - pairs[0][0])
-    )
+    try:
+        _record(node, recorder, pairs)
+    except OSError as error:
+        node.full = node.full or f"{node.out}: {error}"
     spool.close()
+    if node.full:
+        raise StorageError(f"the recording is not complete: {node.full}")
+
+
+def _record(
+    node: RecorderNode, recorder: RunRecorder, pairs: list[tuple[int, CropMaskStatus]]
+) -> None:
+    """Record all frames that can be read; whatever comes between, the files are finished."""
+    failed = 0
+    try:
+        for stamp, status in pairs:
+            try:
+                frame, mask = _read(node.spool, stamp, status)
+            except FrameError as error:
+                failed += 1
+                node.get_logger().warning(f"an image is left out: {error}")
+            else:
+                recorder.record(frame, mask)
+    finally:
+        recorder.close(
+            failed=failed,
+            dropped=pairs[-1][1].dropped - pairs[0][1].dropped,
+            seconds=1e-9 * (pairs[-1][0] - pairs[0][0]),
+        )
 
 
 def _rate_hz(stamps: list[int]) -> float | None:
@@ -129,7 +172,13 @@ def _read(spool: Spool, stamp_ns: int, status: CropMaskStatus) -> tuple[Frame, C
 
 def main() -> None:
     """Entry point of the executable."""
-    sys.exit(run(RecorderNode, afterwards=write_recording))
+    sys.exit(
+        run(
+            RecorderNode,
+            finished=lambda node: bool(node.full),
+            afterwards=write_recording,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -109,8 +109,10 @@ class SegmentationNode(LifecycleNode):
     @property
     def lost(self) -> str:
         """Why this process must end, to be started anew; empty as long as it need not."""
-        if self._segmenter is not None and self._segmenter.lost and not self._lost:
+        if not self._lost and self._segmenter is not None and self._segmenter.lost:
             self._end(self._segmenter.lost)
+        if not self._lost and self._stream is not None and self._stream.dead:
+            self._end("a thread of the stream died")
         return self._lost
 
     def _end(self, reason: str) -> None:
@@ -171,7 +173,7 @@ def _open(settings: Settings, warn: Callable[[str], object]) -> Segmenter:
 
 
 def main() -> None:
-    """Entry point of the executable: 0, 2 after an error, 70 where the GPU was lost."""
+    """Entry point of the executable: 0, 2 after an error, 70 where GPU or a thread was lost."""
     lost: list[str] = []
     code = run(
         SegmentationNode,

@@ -6,6 +6,8 @@ waits until the run is over and cannot disturb what is measured.
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 import tempfile
 from pathlib import Path
@@ -29,12 +31,17 @@ class Spool:
         self._index: dict[str, dict[int, tuple[int, int]]] = {topic: {} for topic in types}
 
     def write(self, topic: str, data: bytes) -> None:
-        """Append a serialized message."""
+        """Append a serialized message.
+
+        Raises:
+            OSError: it does not fit any more; what came before can still be read.
+        """
         # CDR: four bytes of encapsulation (the second says little or big endian), then the header's
         # stamp.
         seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+        if self._file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._index[topic][seconds * 1_000_000_000 + nanoseconds] = (self._end, len(data))
-        self._file.write(data)
         self._end += len(data)
 
     def stamps(self, topic: str) -> list[int]:

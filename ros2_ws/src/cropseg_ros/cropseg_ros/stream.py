@@ -12,10 +12,12 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from cropseg_edge.errors import CropSegError
+from cropseg_edge.frames.frame import Frame
 from cropseg_edge.mask import UNKNOWN, CropMask, Status
 from cropseg_edge.segmenter import Segmenter
-from cropseg_ros.conversions import declared_size, to_frame
+from cropseg_ros.conversions import declared_size, stamp_ns, to_frame
 from cropseg_ros.freshness import GOOD_FRAMES_TO_RECOVER, Freshness
+from cropseg_ros.liveness import Picture, Stamps, judge_age
 from cropseg_ros.outputs import Outputs
 from cropseg_ros.parameters import Settings
 from cropseg_ros.qos import on_incompatible, profile
@@ -53,9 +55,11 @@ class Stream:
         self._frame_id = ""
         self._stopped = False
         self._freshness = Freshness(1e-3 * settings.max_age_ms, time.monotonic())
-        self._worker = Worker(self._segment, self._failed)
+        self._stamps = Stamps()
+        self._picture = Picture()
+        self._worker = Worker(self._segment, self._failed, self._escaped)
         self._subscribe()
-        self._watchdog = Watchdog(self._freshness, self._stale, self._silent)
+        self._watchdog = Watchdog(self._freshness, self._stale, self._silent, self._escaped)
 
     def _subscribe(self) -> None:
         settings = self.settings
@@ -77,7 +81,14 @@ class Stream:
 
     def _receive(self, message: Image | CompressedImage) -> None:
         self._freshness.arrived(time.monotonic())
-        self._worker.mailbox.put(_Received(message, self._count))
+        if self._stamps.advance(stamp_ns(message.header)):
+            self._worker.mailbox.put(_Received(message, self._count))
+        else:
+            self._log.warning(
+                "dropped an image whose stamp is not later than the one before; "
+                f"{self._stamps.refused} so far",
+                throttle_duration_sec=_LOG_PERIOD_S,
+            )
         self._count += 1
 
     def _segment(self, item: _Received) -> None:
@@ -92,19 +103,23 @@ class Stream:
         mask = self._segmenter.segment(frame)
         if self._stopped:
             return
-        mask = self._judge(mask)
+        mask = self._judge(frame, mask)
         settings = self.settings
         self._outputs.publish(
             header,
             frame,
             replace(mask, stage_ms={"receive": decode_ms, **mask.stage_ms}),
-            dropped=self._worker.mailbox.dropped,
+            dropped=self.dropped,
             confidence=settings.publish_confidence,
             overlay=settings.publish_overlay,
         )
 
-    def _judge(self, mask: CropMask) -> CropMask:
-        """Hold a valid mask back while the stream recovers from a gap."""
+    def _judge(self, frame: Frame, mask: CropMask) -> CropMask:
+        """Trust a mask no further than its frame's stamp and picture; hold it back after a gap."""
+        limit_s = self._freshness.limit_s()
+        age_s = 1e-9 * (self._node.get_clock().now().nanoseconds - frame.stamp_ns)
+        mask = _downgraded(mask, *judge_age(age_s, limit_s))
+        mask = _downgraded(mask, *self._picture.judge(frame.image, time.monotonic(), limit_s))
         if mask.status is Status.INVALID:
             self._freshness.invalid()
             self._log.warning(f"invalid mask: {mask.reason}", throttle_duration_sec=_LOG_PERIOD_S)
@@ -113,13 +128,8 @@ class Stream:
         if not missing:
             return mask
         good = GOOD_FRAMES_TO_RECOVER - missing
-        return replace(
-            mask,
-            labels=np.full_like(mask.labels, UNKNOWN),
-            confidence=np.zeros_like(mask.confidence),
-            status=Status.INVALID,
-            reason=f"recovering: {good} of {GOOD_FRAMES_TO_RECOVER} good frames",
-        )
+        reason = f"recovering: {good} of {GOOD_FRAMES_TO_RECOVER} good frames"
+        return _downgraded(mask, Status.INVALID, reason)
 
     def _failed(self, item: _Received, error: Exception) -> None:
         """Publish INVALID for a frame that could not be segmented, in the worker's thread."""
@@ -137,11 +147,13 @@ class Stream:
             self._size,
             reason,
             sequence=item.sequence,
-            dropped=self._worker.mailbox.dropped,
+            dropped=self.dropped,
         )
 
     def _stale(self, reason: str) -> None:
         """Publish INVALID for want of a mask, in the watchdog's thread."""
+        if not self._stamps.advancing:
+            reason += "; images come, but their stamps do not advance"
         header = Header()
         header.stamp = self._node.get_clock().now().to_msg()
         header.frame_id = self._frame_id
@@ -151,9 +163,24 @@ class Stream:
             self._size,
             reason,
             sequence=max(0, self._count - 1),
-            dropped=self._worker.mailbox.dropped,
+            dropped=self.dropped,
             of_a_frame=False,
         )
+
+    def _escaped(self, error: Exception) -> None:
+        """Log what a thread could not say otherwise."""
+        text = "".join(traceback.format_exception(error))
+        self._log.error(text, throttle_duration_sec=_LOG_PERIOD_S)
+
+    @property
+    def dropped(self) -> int:
+        """Images that were replaced by a newer one or whose stamp did not advance."""
+        return self._worker.mailbox.dropped + self._stamps.refused
+
+    @property
+    def dead(self) -> bool:
+        """Whether a thread ended though nobody stopped it."""
+        return not (self._stopped or (self._worker.alive() and self._watchdog.alive()))
 
     def _silent(self) -> None:
         publishers = self._node.count_publishers(self.topic)
@@ -168,3 +195,13 @@ class Stream:
         self._node.destroy_subscription(self._subscription)
         watchdog = self._watchdog.stop(STOP_TIMEOUT_S)
         return self._worker.stop(STOP_TIMEOUT_S) and watchdog
+
+
+def _downgraded(mask: CropMask, status: Status, reason: str) -> CropMask:
+    """The mask with this status and reason if they are worse than its own."""
+    if status <= mask.status:
+        return mask
+    if status is Status.INVALID:
+        unknown = np.full_like(mask.labels, UNKNOWN)
+        mask = replace(mask, labels=unknown, confidence=np.zeros_like(mask.confidence))
+    return replace(mask, status=status, reason=reason)

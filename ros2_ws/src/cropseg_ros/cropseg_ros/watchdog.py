@@ -19,34 +19,52 @@ class Watchdog:
         freshness: what is watched.
         stale: called at 10 Hz with the reason while the stream is stale.
         silent: called every 5 s while no image comes.
+        log: called with what one of them raised; the watchdog then goes on.
     """
 
     def __init__(
-        self, freshness: Freshness, stale: Callable[[str], None], silent: Callable[[], None]
+        self,
+        freshness: Freshness,
+        stale: Callable[[str], None],
+        silent: Callable[[], None],
+        log: Callable[[Exception], None],
     ) -> None:
         self._freshness = freshness
         self._stale = stale
         self._silent = silent
+        self._log = log
+        self._heard = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        heard = time.monotonic()
         wait_s = 0.0
         while not self._stop.wait(wait_s):
-            now = time.monotonic()
-            left_s = self._freshness.seconds_left(now)
-            if left_s <= 0:
-                self._stale(self._freshness.reason(now))
-            wait_s = min(left_s, STALE_PERIOD_S) if left_s > 0 else STALE_PERIOD_S
-            heard = max(heard, self._freshness.last_arrival or heard)
-            if now - heard > SILENCE_S:
-                heard = now
-                self._silent()
+            try:
+                wait_s = self._look(time.monotonic())
+            except Exception as error:  # the thread's boundary: it speaks again next time
+                wait_s = STALE_PERIOD_S
+                self._log(error)
+
+    def _look(self, now: float) -> float:
+        """Say what is wrong; returns the seconds until the next look."""
+        self._heard = max(self._heard, self._freshness.last_arrival or self._heard)
+        if now - self._heard > SILENCE_S:
+            self._heard = now
+            self._silent()
+        left_s = self._freshness.seconds_left(now)
+        if left_s > 0:
+            return min(left_s, STALE_PERIOD_S)
+        self._stale(self._freshness.reason(now))
+        return STALE_PERIOD_S
+
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
 
     def stop(self, timeout_s: float) -> bool:
         """Be silent from now on. Returns whether the thread ended."""
         self._stop.set()
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return not self.alive()
