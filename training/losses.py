@@ -30,18 +30,17 @@ def partial_cross_entropy(logits: Tensor, sets: Tensor, crop_weight: float = 1.0
 
 
 def dice(probability: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """1 - soft Dice of one class over the batch; 0 if no pixel is known to be of the class."""
+    """1 - soft Dice of one class over the batch; 0 if the class can nowhere be decided."""
     p, t = probability * known, target & known
     overlap = 2 * (p * t).sum() + 1
-    return torch.where(t.any(), 1 - overlap / (p.sum() + t.sum() + 1), 0.0)
+    return torch.where(known.any(), 1 - overlap / (p.sum() + t.sum() + 1), 0.0)
 
 
 def set_dice(logits: Tensor, sets: Tensor) -> Tensor:
-    """Mean soft Dice loss of vegetation, crop and weed, each over pixels whose set decides it."""
+    """Mean soft Dice loss of vegetation and crop, each over the pixels whose set decides it."""
     p = logits.softmax(1)
     known = sets > 0
     plant, not_background = p[:, 1] + p[:, 2], known & (sets & 1 == 0)
     vegetation = dice(plant, not_background, not_background | (sets == 1))
     crop = dice(p[:, 1], sets == 2, known & ((sets == 2) | (sets & 2 == 0)))
-    weed = dice(p[:, 2], sets == 4, known & ((sets == 4) | (sets & 4 == 0)))
-    return (vegetation + crop + weed) / 3
+    return (vegetation + crop) / 2

@@ -67,12 +67,3 @@ def test_loose_outlines_say_nothing_near_them():
     assert (found[2:4] == 0).all()
     assert (found[:2] == BACKGROUND).all()
     assert (found[4:] == CROP).all()
-
-
-def test_dice_asks_for_weeds_too_where_a_batch_shows_any():
-    crop_everywhere = torch.tensor([-20.0, 20.0, -20.0]).view(1, 3, 1, 1).expand(1, 3, 1, 4)
-    crop = torch.tensor([[[CROP] * 4]], dtype=torch.uint8)
-    weeds = torch.tensor([[[CROP] * 3 + [WEED]]], dtype=torch.uint8)
-    assert set_dice(crop_everywhere, crop).item() == pytest.approx(0, abs=1e-6)
-    # vegetation 0; crop 1 - (2 * 3 + 1) / (4 + 3 + 1); weed 1 - 1 / (0 + 1 + 1)
-    assert set_dice(crop_everywhere, weeds).item() == pytest.approx((1 / 8 + 1 / 2) / 3, abs=1e-6)
