@@ -24,7 +24,8 @@ VENV := .venv$(if $(ROS_SOURCED),-$(ROS_DISTRO))
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 ROS := ros2_ws/install/.made-for$(VENV)
-PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+# Modules are compiled when they are first imported: most never are, and compiling all takes a while.
+PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check
 NUMPY_1 := $(if $(ROS_SOURCED),$(shell $(PYTHON) -c 'import numpy; print(int(numpy.__version__[0] == "1"))'))
 SEE_SYSTEM := $(if $(ROS_SOURCED),--system-site-packages)
 CONSTRAIN := $(if $(filter 1,$(NUMPY_1)),'numpy<2')

@@ -1,4 +1,4 @@
-"""The chain of docs/training.md: a stage starts the next one, and the last is exported."""
+"""The chain of docs/training.md: a stage starts the next one, and a student is exported."""
 
 import pytest
 import yaml
@@ -38,7 +38,7 @@ def stage(micro, fields, tmp_path):
     return run
 
 
-def test_each_stage_starts_the_next_one_and_the_last_becomes_a_bundle(stage, fields, tmp_path):
+def test_each_stage_starts_the_next_one_and_a_student_becomes_a_bundle(stage, fields, tmp_path):
     unlabelled = {"weights": {str(fields / "unknown" / "simulator"): 1}, "batch": 2}
     first = stage("train", "stage1", size="micro")
     second = stage(
@@ -48,10 +48,10 @@ def test_each_stage_starts_the_next_one_and_the_last_becomes_a_bundle(stage, fie
     student = stage(
         "distill", "students", teacher=second, students={"micro": None}, unlabelled=unlabelled
     )
-    fine = stage("train", "fine", size="micro", init=student)
+    assert stage("train", "fine", size="micro", init=student)
 
-    out = tmp_path / "fine.cropseg"
-    CliRunner().invoke(cli, ["export", fine, "--out", str(out)], catch_exceptions=False)
+    out = tmp_path / "student.cropseg"
+    CliRunner().invoke(cli, ["export", student, "--out", str(out)], catch_exceptions=False)
     with Segmenter(out) as segmenter:
         image = segmenter.bundle.golden()[0][0]
         mask = segmenter.segment(Frame(image, 5, "camera", 0, "frame"))
