@@ -1,10 +1,14 @@
 """Shared fixtures: a small bundle with a real ONNX graph, for every test that needs a model."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.tiny_bundle import write_tiny_bundle
+
+# A run in the background starts with Ctrl-C ignored, and so would what the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
