@@ -9,6 +9,7 @@ from cropseg_edge.cli.lazy import LazyGroup, run_group
 COMMANDS = {
     "depth": "training.commands.depth:depth",
     "pseudo-label": "training.commands.pseudo_label:pseudo_label",
+    "row-label": "training.commands.row_label:row_label",
     "train": "training.commands.train:train",
     "shards": "training.commands.shards:shards",
     "benchmark": "training.commands.benchmark:benchmark",

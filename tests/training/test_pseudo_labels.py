@@ -14,11 +14,11 @@ from training.commands.pseudo_label import pseudo_label as command
 from training.data.fields import find_set
 from training.pseudo_labels.degradation import NONE, STEREO, Degradation, degrade_depth
 from training.pseudo_labels.depth_files import write_depth
+from training.pseudo_labels.depth_labels import DepthLabelling, make_labels
 from training.pseudo_labels.distribution import otsu
 from training.pseudo_labels.ground import fit_ground
 from training.pseudo_labels.guided_filter import guided_filter
 from training.pseudo_labels.label import pseudo_label
-from training.pseudo_labels.labelling import LabellingConfig, make_labels
 from training.pseudo_labels.worklist import Worklist, find_images
 
 H, W, F = 120, 160, 150.0
@@ -170,7 +170,7 @@ def pool(tmp_path):
         cv2.imwrite(str(images / f"p{i}.png"), image)
         if i != 6:
             write_depth(depths / f"p{i}.tif", depth)
-    return LabellingConfig(images=images, depth=depths, licence="MIT")
+    return DepthLabelling(images=images, depth=depths, licence="MIT")
 
 
 def as_rank(monkeypatch, rank, world):
@@ -223,7 +223,7 @@ def source(pool):
 
     def described(**entry):
         (root / "datasets.yaml").write_text(yaml.safe_dump({"beet": {"labels": {}, **entry}}))
-        return LabellingConfig(images=root / "beet" / "images", depth=pool.depth)
+        return DepthLabelling(images=root / "beet" / "images", depth=pool.depth)
 
     return described
 

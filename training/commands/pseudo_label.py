@@ -50,11 +50,12 @@ def pseudo_label(
       torchrun --nproc-per-node 8 -m training pseudo-label photos --depth out/depth \\
           --out out/labels/photos
     """
-    from training.pseudo_labels.labelling import labelling_config, make_labels
+    from training.pseudo_labels.depth_labels import DepthLabelling, make_labels
+    from training.pseudo_labels.labelling import labelling_config
     from training.pseudo_labels.runs import images_of, run_reported
 
     values = {
         "images": images_of(pictures), "depth": depth, "licence": licence, "species": species
     }  # fmt: skip
-    config = labelling_config(values, overrides)
+    config = labelling_config(DepthLabelling, values, overrides)
     run_reported(lambda progress: make_labels(config, out, progress), out)

@@ -5,7 +5,8 @@ const facts = JSON.parse(document.getElementById("facts").textContent);
 const images = facts.images;
 const $ = (id) => document.getElementById(id);
 const CELL = 104; // pixels of the film that a picture takes
-const VEGETATION = [225, 60, 245]; // magenta, which neither leaves nor soil are
+// Vegetation or crop, weed, either of the two: colours that neither leaves nor soil have.
+const TINTS = { 1: [225, 60, 245], 2: [255, 120, 0], 3: [90, 200, 255] };
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const width = (share) => `${100 * Math.min(1, share)}%`;
 const count = (number) => number.toLocaleString("en");
@@ -25,7 +26,7 @@ function setSource(element, source) {
   if (source) element.src = source; else element.removeAttribute("src");
 }
 
-// Vegetation (1) tinted with an outline, unsure (255) hatched, background clear.
+// Plants tinted with an outline, unsure (255) hatched, background clear.
 async function paintMask(source, i) {
   const canvas = $("mask");
   if (canvas.dataset.image === String(i)) return;
@@ -42,14 +43,15 @@ async function paintMask(source, i) {
   const drawn = context.getImageData(0, 0, w, h);
   const pixels = drawn.data;
   const values = new Uint8Array(w * h).map((_, k) => pixels[4 * k]);
-  const inside = (x, y) => x < 0 || y < 0 || x >= w || y >= h || values[y * w + x] === 1;
+  const same = (x, y, value) => x < 0 || y < 0 || x >= w || y >= h || values[y * w + x] === value;
   for (let k = 0; k < values.length; k += 1) {
     const [x, y] = [k % w, Math.floor(k / w)];
-    if (values[k] === 1) {
-      const inner = inside(x - 1, y) && inside(x + 1, y) && inside(x, y - 1) && inside(x, y + 1);
-      pixels.set([...VEGETATION, inner ? 55 : 255], 4 * k);
+    const value = values[k];
+    if (TINTS[value]) {
+      const inner = same(x - 1, y, value) && same(x + 1, y, value) && same(x, y - 1, value) && same(x, y + 1, value);
+      pixels.set([...TINTS[value], inner ? 55 : 255], 4 * k);
     } else {
-      const hatched = values[k] === 255 && (x + y) % 6 < 2;
+      const hatched = value === 255 && (x + y) % 6 < 2;
       pixels.set([255, 255, 255, hatched ? 150 : 0], 4 * k);
     }
   }

@@ -1,4 +1,4 @@
-"""Pictures and their depth in, a folder of pseudo labels out, and the data root around it."""
+"""Pictures in, a folder of pseudo labels out, and the data root around it; who labels is given."""
 
 import csv
 import io
@@ -6,38 +6,62 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.image import read_image
+from training.config import Section
 from training.data.fields import OWN_SPLIT, set_at, trainable_entry, unlabelled_stems
-from training.pseudo_labels.depth_files import check_depth, fit_to, read_depth
-from training.pseudo_labels.label import PARTS, LabelConfig, pseudo_label
+from training.pseudo_labels.label import PseudoLabel
 from training.pseudo_labels.worklist import Worklist, find_images
 
 log = logging.getLogger(__name__)
 
 TABLE = "scores.csv"
-COLUMNS = ("status", "reason", "score", *PARTS)
-_MADE_BY = "pseudo-label"
 
 
-class LabellingConfig(LabelConfig):
-    """One run of `python -m training pseudo-label`."""
+class LabellingConfig(Section):
+    """What every labelling run is told."""
 
     images: Path
-    depth: Path  # folder that `python -m training depth` wrote
     licence: str | None = None  # of the pictures; None: what their data root says
     species: str | list[str] | None = None  # likewise
 
 
-def labelling_config(values: dict[str, object], overrides: tuple[str, ...] = ()) -> LabellingConfig:
-    """The configuration from values and `key=value` overrides. Raises ConfigError."""
+Config = TypeVar("Config", bound=LabellingConfig)
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """Who labels, and what the labels mean.
+
+    Attributes:
+        command: of `python -m training`; one data root holds labels of one command.
+        parts: names of what a score is made of.
+        meaning: classes that a mask value leaves open, as in datasets.yaml.
+        label: from a picture, uint8 [H, W, 3] BGR, and its stem to its label; raises FrameError
+            where the picture has none.
+    """
+
+    command: str
+    parts: tuple[str, ...]
+    meaning: dict[int, list[str]]
+    label: Callable[[NDArray[np.uint8], str], PseudoLabel]
+
+
+def labelling_config(
+    kind: type[Config], values: dict[str, object], overrides: tuple[str, ...] = ()
+) -> Config:
+    """The configuration of that kind from values and `key=value` overrides. Raises ConfigError."""
     merged = dict(values)
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -45,23 +69,26 @@ def labelling_config(values: dict[str, object], overrides: tuple[str, ...] = ())
             raise ConfigError(f"--set expects key=value, got {override!r}")
         merged[key] = text
     try:
-        return LabellingConfig.model_validate(merged)
+        return kind.model_validate(merged)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{name}: {first['msg']} (got {first['input']!r})") from error
 
 
-def make_labels(
-    config: LabellingConfig, out: Path, progress: Callable[[int, int], None] | None = None
+def label_pictures(
+    config: LabellingConfig,
+    labeller: Labeller,
+    out: Path,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, str]] | None:
     """Write `out/masks`, `out/images` (links), `out/scores.csv`, and the root in `out`'s parent.
 
     Of a set of a data root, only pictures of split `train` or `unlabelled` are labelled.
-    A row's status is `ok`, or `refused` with a reason: without a mask where there is no picture or
-    depth, with one (not in splits.csv) where the picture does not separate. Resumes where an
-    earlier run stopped, and tries refused pictures again; under torchrun each process takes its
-    share.
+    A row's status is `ok`, or `refused` with a reason: without a mask where the picture or what
+    labels it cannot be read, with one (not in splits.csv) where the label is in doubt. Resumes
+    where an earlier run stopped, and tries refused pictures again; under torchrun each process
+    takes its share.
 
     Returns:
         The table's rows; None if other processes are still at work.
@@ -73,16 +100,15 @@ def make_labels(
     """
     out = out.resolve()
     images, config = _with_source(config)
-    if not config.depth.is_dir():
-        raise ConfigError(f"--depth takes the folder that `depth` wrote, got {config.depth}")
-    _described(out)
+    _described(out, labeller)
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    work = Worklist(out, TABLE, COLUMNS, list(images), settings)
+    columns = ("status", "reason", "score", *labeller.parts)
+    work = Worklist(out, TABLE, columns, list(images), settings)
     for name in ("masks", "images"):
         (out / name).mkdir(exist_ok=True)
     pending = work.pending()
     for number, stem in enumerate(pending, 1):
-        row = _one(config, images[stem], out)
+        row = _one(labeller, images[stem], out)
         if row["status"] != "ok":
             log.info("%s: %s", stem, row["reason"])
         work.record(stem, row)
@@ -90,11 +116,11 @@ def make_labels(
             progress(number, len(pending))
     rows = work.merge()
     if rows is not None:
-        _write_root(out, config, [row["stem"] for row in rows if row["status"] == "ok"])
+        _write_root(out, config, labeller, [row["stem"] for row in rows if row["status"] == "ok"])
     return rows
 
 
-def _with_source(config: LabellingConfig) -> tuple[dict[str, Path], LabellingConfig]:
+def _with_source(config: Config) -> tuple[dict[str, Path], Config]:
     """The pictures that may be labelled; licence and species from their data root, if any."""
     images, about = find_images(config.images), {}
     if found := set_at(config.images):
@@ -112,12 +138,9 @@ def _with_source(config: LabellingConfig) -> tuple[dict[str, Path], LabellingCon
     return images, config.model_copy(update=known)
 
 
-def _one(config: LabellingConfig, image: Path, out: Path) -> dict[str, object]:
+def _one(labeller: Labeller, image: Path, out: Path) -> dict[str, object]:
     try:
-        picture = read_image(image)
-        depth = read_depth(_depth_file(config.depth, image.stem), "m")
-        check_depth(depth, picture.shape)
-        label = pseudo_label(picture, fit_to(depth, picture.shape), config)
+        label = labeller.label(read_image(image), image.stem)
     except FrameError as error:
         return {"status": "refused", "reason": str(error), "score": "0"}
     _link(image.resolve(), out / "images" / image.name)
@@ -126,13 +149,6 @@ def _one(config: LabellingConfig, image: Path, out: Path) -> dict[str, object]:
     figures = {key: f"{value:.4f}" for key, value in label.parts.items()}
     status = "refused" if label.reason else "ok"
     return {"status": status, "reason": label.reason, "score": f"{label.score:.4f}", **figures}
-
-
-def _depth_file(folder: Path, stem: str) -> Path:
-    path = folder / f"{stem}.tif"
-    if path.is_file():
-        return path
-    raise FrameError(f"no depth: {path} is missing; depth.csv in {folder} may say why")
 
 
 def _link(source: Path, target: Path) -> None:
@@ -144,7 +160,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _described(out: Path) -> dict[str, dict[str, object]]:
+def _described(out: Path, labeller: Labeller) -> dict[str, dict[str, object]]:
     """The parent's datasets.yaml, if it is one of ours. Raises ConfigError."""
     path = out.parent / "datasets.yaml"
     if not path.exists():
@@ -154,21 +170,21 @@ def _described(out: Path) -> dict[str, dict[str, object]]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(described, dict) or any(
-        not isinstance(entry, dict) or entry.get("made_by") != _MADE_BY
+        not isinstance(entry, dict) or entry.get("made_by") != labeller.command
         for entry in described.values()
     ):
         raise ConfigError(f"{path} is a root of other labels; take an --out in another folder")
     return described
 
 
-def _write_root(out: Path, config: LabellingConfig, stems: list[str]) -> None:
+def _write_root(out: Path, config: LabellingConfig, labeller: Labeller, stems: list[str]) -> None:
     """Enter the set in the parent's datasets.yaml and splits.csv; other sets stay."""
-    described = _described(out)
+    described = _described(out, labeller)
     described[out.name] = {
         "species": config.species,
         "licence": config.licence,
-        "made_by": _MADE_BY,
-        "labels": {0: ["background"], 1: ["crop", "weed"]},
+        "made_by": labeller.command,
+        "labels": labeller.meaning,
     }
     splits = out.parent / "splits.csv"
     others: list[list[str]] = []

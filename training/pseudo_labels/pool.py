@@ -1,8 +1,9 @@
 """Pseudo labels on disk in, candidates with their measures out: what screening decides on.
 
-A label folder holds images/STEM.*, masks/STEM.png (0 background, 1 vegetation, 255 unsure) and
-scores.csv (stem, status, reason, score, parts of the score). Measuring is done once: measures.csv
-in the output folder keeps each picture's figures, and holds for as long as its label is the same.
+A label folder holds images/STEM.*, masks/STEM.png (0 background, 1 vegetation or crop, 2 weed, 3
+crop or weed, 255 unsure) and scores.csv (stem, status, reason, score, parts of the score).
+Measuring is done once: measures.csv in the output folder keeps each picture's figures, and holds
+for as long as its label is the same.
 """
 
 import csv
@@ -24,6 +25,7 @@ from training.pseudo_labels import traits
 
 log = logging.getLogger(__name__)
 
+_PLANTS = (1, 2, 3)
 _KNOWN_COLUMNS = {"stem", "status", "reason", "score"}
 
 
@@ -149,9 +151,10 @@ def measure(candidate: Candidate) -> Measures:
     if mask.shape != image.shape[:2]:
         sizes = f"{mask.shape[1]}x{mask.shape[0]}, image {image.shape[1]}x{image.shape[0]}"
         return Measures(candidate.stem, digest, failed=f"label and image differ in size: {sizes}")
-    if unknown := set(np.unique(mask)) - {0, 1, 255}:
+    if unknown := set(np.unique(mask)) - {0, *_PLANTS, 255}:
         values = ", ".join(map(str, sorted(unknown)))
         return Measures(candidate.stem, digest, failed=f"unknown mask values: {values}")
+    mask[np.isin(mask, _PLANTS)] = 1
     small, small_mask = traits.shrink(image, mask)
     return Measures(
         stem=candidate.stem,

@@ -1,0 +1,41 @@
+"""`pseudo-label`: each picture is labelled by its depth."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cropseg_edge.errors import ConfigError, FrameError
+from training.pseudo_labels.depth_files import check_depth, fit_to, read_depth
+from training.pseudo_labels.label import PARTS, LabelConfig, PseudoLabel, pseudo_label
+from training.pseudo_labels.labelling import Labeller, LabellingConfig, label_pictures
+
+
+class DepthLabelling(LabellingConfig, LabelConfig):
+    """One run of `python -m training pseudo-label`."""
+
+    depth: Path  # folder that `python -m training depth` wrote
+
+
+def make_labels(
+    config: DepthLabelling, out: Path, progress: Callable[[int, int], None] | None = None
+) -> list[dict[str, str]] | None:
+    """Label pictures by their depth; see `label_pictures`."""
+    if not config.depth.is_dir():
+        raise ConfigError(f"--depth takes the folder that `depth` wrote, got {config.depth}")
+
+    def label(image: NDArray[np.uint8], stem: str) -> PseudoLabel:
+        depth = read_depth(_depth_file(config.depth, stem), "m")
+        check_depth(depth, image.shape)
+        return pseudo_label(image, fit_to(depth, image.shape), config)
+
+    meaning = {0: ["background"], 1: ["crop", "weed"]}
+    return label_pictures(config, Labeller("pseudo-label", PARTS, meaning, label), out, progress)
+
+
+def _depth_file(folder: Path, stem: str) -> Path:
+    path = folder / f"{stem}.tif"
+    if path.is_file():
+        return path
+    raise FrameError(f"no depth: {path} is missing; depth.csv in {folder} may say why")
