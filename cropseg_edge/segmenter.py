@@ -74,10 +74,10 @@ class Segmenter:
         """Segment one frame.
 
         Returns:
-            The mask at the frame's size. DEGRADED where half of the frame is black or saturated, or
-            a quarter of it uniform (a lens that is partly covered); INVALID, 255 everywhere, where
-            nearly all of it is, where it has no colour, and where the engine failed, gave a number
-            that is not finite or saturated, or says the same of every pixel.
+            The mask at the frame's size. DEGRADED where half of the frame is black or saturated, a
+            quarter of it uniform (a lens that is partly covered), or it is blurred; INVALID, 255
+            everywhere, where nearly all of it is, where it has no colour, and where the engine
+            failed, gave a number that is not finite or saturated, or says the same of every pixel.
 
         Raises:
             FrameError: the image is not uint8 [H, W, 3] or has a side under 16 pixels.

@@ -103,3 +103,30 @@ def test_a_lens_that_is_covered_shows_no_field(
 def test_simulated_fields_are_fit_in_every_light(light: str) -> None:
     spec = f"simulator:condition={light},species=beet,frames=2,seed=5,width=320,height=240"
     assert {judge(frame) for frame in open_source(spec)} == {(Status.OK, "")}
+
+
+@pytest.fixture(scope="module")
+def photograph() -> Picture:
+    (frame,) = open_source("simulator:species=beet,frames=1,seed=5,width=640,height=480")
+    return frame.image
+
+
+@pytest.mark.parametrize("size", [(640, 480), (1920, 1080), (319, 239)])
+@pytest.mark.parametrize(
+    ("share", "status"), [(0, Status.OK), (0.012, Status.DEGRADED), (0.02, Status.DEGRADED)]
+)
+def test_a_lens_out_of_focus_is_found_at_every_size(
+    photograph: Picture, size: tuple[int, int], share: float, status: Status
+) -> None:
+    image = cv2.resize(photograph, size, interpolation=cv2.INTER_AREA)
+    if share:
+        image = cv2.GaussianBlur(image, (0, 0), share * size[0])
+    found, reason = verdict(image)
+    assert found is status
+    assert ("blurred picture" in reason) == (status is not Status.OK)
+
+
+def test_a_machine_in_the_picture_does_not_make_it_blurred(photograph: Picture) -> None:
+    image = photograph.copy()
+    image[:, :250] = np.random.default_rng(0).integers(0, 9, (480, 250, 3))
+    assert verdict(image) == (Status.OK, "")
