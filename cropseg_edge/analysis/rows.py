@@ -68,6 +68,11 @@ class Rows:
         """Whether plants stand in line more than chance lets them."""
         return self.strength >= max(LEAST_STRENGTH, self.chance)
 
+    def along(self, height: int, width: int) -> NDArray[np.float32]:
+        """Place of each pixel along the rows, -0.5 to 0.5, float32 [height, width]."""
+        y, x = np.indices((height, width), np.float32)
+        return _coordinates(x, y, (height, width), self.across)[0].astype(np.float32)
+
     def phase(self, height: int, width: int) -> NDArray[np.float32]:
         """Number of rows to the right of the row in the middle, float32 [height, width]: an
         integer on a row, half between two; NaN at and beyond the point where the rows meet."""

@@ -75,6 +75,14 @@ def test_of_blurred_rows_only_the_crop_is_sure():
     assert WEED not in strict
 
 
+def test_what_is_longer_than_rows_are_apart_is_no_weed():
+    labels = plants()
+    cv2.rectangle(labels, (77, 40), (83, 150), WEED, -1)  # a row that the fit missed
+    mask = row_label(labels).mask
+    assert mask[90, 80] == EITHER
+    assert WEED not in mask
+
+
 def test_pixels_that_the_network_does_not_know_stay_unsure():
     labels = plants()
     labels[:30] = 255

@@ -33,8 +33,11 @@ class RowLabelConfig(Section):
     between: float = Field(0.3, gt=0, lt=0.5)  # farther than this a leaf is no longer the row's
     least_share: float = Field(0.2, ge=0, le=1)  # of a plant in the row, so that all of it is crop
     least_strength: float = Field(0.5, ge=0, le=1)  # of rows, for labels at all
-    weed_strength: float = Field(0.7, ge=0, le=1)  # of rows, for weeds between them
-    edge: int = Field(2, ge=0)  # pixels to either side of an outline that are unsure
+    weed_strength: float = Field(0.5, ge=0, le=1)  # of rows, for weeds between them
+    longest_weed: float = Field(
+        0.7, gt=0
+    )  # along the rows; what is longer is a row that was missed
+    edge: int = Field(1, ge=0)  # pixels to either side of an outline that are unsure
 
 
 class RowLabelling(LabellingConfig, RowLabelConfig):
@@ -102,15 +105,22 @@ def _by_row(plants: NDArray[np.bool_], rows: Rows, config: RowLabelConfig) -> ND
     distance = np.abs(phase - np.round(phase))
     in_row, reach = distance < config.row, distance < config.between
     count, plant = cv2.connectedComponents(plants.astype(np.uint8))
-    size, within, near = (
-        np.bincount(plant[chosen], minlength=count) for chosen in (plants, in_row, reach)
-    )
-    standing = within >= np.maximum(config.least_share * size, 1)
+    size, within = (np.bincount(plant[chosen], minlength=count) for chosen in (plants, in_row))
     decided = np.full(plants.shape, VEGETATION, np.uint8)
-    decided[standing[plant] & reach] = CROP
+    decided[(within >= np.maximum(config.least_share * size, 1))[plant] & reach] = CROP
     if rows.strength >= config.weed_strength:
-        decided[(near == 0)[plant] & np.isfinite(phase)] = WEED
+        apart = (within == 0) & (_length(plant, count, rows) <= config.longest_weed)
+        decided[apart[plant] & np.isfinite(phase)] = WEED
     return decided
+
+
+def _length(plant: NDArray[np.int32], count: int, rows: Rows) -> NDArray[np.float64]:
+    """How far each plant reaches along the rows, in spacings."""
+    along = rows.along(*plant.shape)
+    first, last = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(first, plant.ravel(), along.ravel())
+    np.maximum.at(last, plant.ravel(), along.ravel())
+    return (last - first) / (rows.spacing * (1 + rows.growth * (first + last) / 2))
 
 
 def _near_outlines(plants: NDArray[np.bool_], edge: int) -> NDArray[np.bool_]:
