@@ -4,20 +4,19 @@ from pathlib import Path
 
 import click
 
+from calibration.commands.options import (
+    budget_option,
+    frames_option,
+    method_option,
+    threads_option,
+)
+
 
 @click.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--frames", type=click.Path(path_type=Path), required=True, help="Folder of `select`."
-)
+@frames_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The bundle to write.")
-@click.option(
-    "--method",
-    type=click.Choice(["minmax", "percentile", "entropy"]),
-    default="percentile",
-    show_default=True,
-    help="How ranges are taken from the frames.",
-)
+@method_option
 @click.option(
     "--percentile",
     type=click.FloatRange(min=50, max=100, min_open=True),
@@ -37,13 +36,7 @@ import click
     show_default=True,
     help="What computes TensorRT's scales; modelopt needs nvidia-modelopt[onnx].",
 )
-@click.option(
-    "--budget",
-    type=click.FloatRange(min=0),
-    default=0.5,
-    show_default=True,
-    help="Points that INT8 may lose.",
-)
+@budget_option
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
@@ -51,7 +44,7 @@ import click
     show_default=True,
     help="Timed runs of each graph.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the engine.")
+@threads_option
 def quantize(
     bundle: Path | None,
     frames: Path,

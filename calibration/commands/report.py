@@ -4,11 +4,17 @@ from pathlib import Path
 
 import click
 
+from calibration.commands.options import (
+    budget_option,
+    root_option,
+    threads_option,
+)
+
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to fill.")
-@click.option("--root", type=click.Path(path_type=Path), help="Labelled data; default: simulated.")
+@root_option
 @click.option("--split", default="dev", show_default=True, help="Of the root.")
 @click.option("--set", "sets", multiple=True, help="Only this set of the root (may be repeated).")
 @click.option(
@@ -23,14 +29,8 @@ import click
     show_default=True,
     help="Timed runs of each graph.",
 )
-@click.option(
-    "--budget",
-    type=click.FloatRange(min=0),
-    default=0.5,
-    show_default=True,
-    help="Points that INT8 may lose.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the engine.")
+@budget_option
+@threads_option
 @click.option("--tensorrt/--no-tensorrt", default=True, help="Also judge TensorRT's graphs (slow).")
 @click.option("--update", is_flag=True, help="Write verdict and default precision into BUNDLE.")
 def report(

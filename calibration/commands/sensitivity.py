@@ -4,14 +4,20 @@ from pathlib import Path
 
 import click
 
+from calibration.commands.options import (
+    budget_option,
+    frames_option,
+    method_option,
+    root_option,
+    threads_option,
+)
+
 
 @click.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--frames", type=click.Path(path_type=Path), required=True, help="Folder of `select`."
-)
+@frames_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to fill.")
-@click.option("--root", type=click.Path(path_type=Path), help="Labelled data; default: simulated.")
+@root_option
 @click.option("--split", default="train", show_default=True, help="Of the root; never dev.")
 @click.option(
     "--limit",
@@ -20,21 +26,9 @@ import click
     show_default=True,
     help="Pictures of each set, simulated ones in all.",
 )
-@click.option(
-    "--budget",
-    type=click.FloatRange(min=0),
-    default=0.5,
-    show_default=True,
-    help="Points of vegetation mIoU.",
-)
-@click.option(
-    "--method",
-    type=click.Choice(["minmax", "percentile", "entropy"]),
-    default="percentile",
-    show_default=True,
-    help="How ranges are taken from the frames.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the engine.")
+@budget_option
+@method_option
+@threads_option
 def sensitivity(
     bundle: Path | None,
     frames: Path,
