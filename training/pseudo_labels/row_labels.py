@@ -33,6 +33,7 @@ class RowLabelConfig(Section):
     between: float = Field(0.3, gt=0, lt=0.5)  # farther than this a leaf is no longer the row's
     least_share: float = Field(0.2, ge=0, le=1)  # of a plant in the row, so that all of it is crop
     least_strength: float = Field(0.5, ge=0, le=1)  # of rows, for labels at all
+    margin: float = Field(0.1, ge=0, le=1)  # of strength over what chance would give
     weed_strength: float = Field(0.5, ge=0, le=1)  # of rows, for weeds between them
     longest_weed: float = Field(
         0.7, gt=0
@@ -133,7 +134,7 @@ def _doubt(rows: Rows | None, config: RowLabelConfig) -> str:
     """Why rows are not to be trusted, or nothing."""
     if rows is None:
         return "hardly a plant was found"
-    least = max(config.least_strength, rows.chance)
+    least = max(config.least_strength, rows.chance + config.margin)
     if rows.strength >= least:
         return ""
     return f"no rows: strength {rows.strength:.2f}, at least {least:.2f} is needed"
