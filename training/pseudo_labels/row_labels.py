@@ -35,9 +35,7 @@ class RowLabelConfig(Section):
     least_strength: float = Field(0.5, ge=0, le=1)  # of rows, for labels at all
     margin: float = Field(0.1, ge=0, le=1)  # of strength over what chance would give
     weed_strength: float = Field(0.5, ge=0, le=1)  # of rows, for weeds between them
-    longest_weed: float = Field(
-        0.7, gt=0
-    )  # along the rows; what is longer is a row that was missed
+    longest_weed: float = Field(0.7, gt=0)  # along the rows; what is longer is a missed row
     edge: int = Field(1, ge=0)  # pixels to either side of an outline that are unsure
 
 
