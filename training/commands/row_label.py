@@ -49,7 +49,7 @@ def row_label(
     \b
     Examples:
       cropseg simulate --species beet --camera oblique --frames 20 --out out/sim
-      python -m training row-label out/sim/simulator --model cropseg_edge/bundle/nano.cropseg \\
+      python -m training row-label out/sim --model cropseg_edge/bundle/nano.cropseg \\
           --out out/row_labels/beet
       python -m training screen out/row_labels/beet --out out/screened
     """

@@ -87,7 +87,7 @@ def read_pool(labels: Path) -> list[Candidate]:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(
-            f"{path} cannot be read ({error}); `python -m training pseudo-label` writes it"
+            f"{path} cannot be read ({error}); `pseudo-label` and `row-label` write it"
         ) from error
     if not rows or not {"stem", "status", "score"} <= set(rows[0]):
         raise ConfigError(f"{path} needs the columns stem, status and score, and at least a row")
