@@ -135,4 +135,4 @@ def _doubt(rows: Rows | None, config: RowLabelConfig) -> str:
     least = max(config.least_strength, rows.chance + config.margin)
     if rows.strength >= least:
         return ""
-    return f"no rows: strength {rows.strength:.2f}, at least {least:.2f} is needed"
+    return f"no rows: strength {rows.strength:.3f}, at least {least:.3f} is needed"
