@@ -66,9 +66,9 @@ def judge(frame: Frame) -> tuple[Status, str]:
 
     In 1866 field photographs at most 3 % of the pixels are black (in simulated night and dusk at
     most 18 %), at most 73 % are without colour, and no tile is uniform: the least standard
-    deviation is 4.8; none becomes so by JPEG of quality 10 or by defocus. The blurriest
-    has a detail of 0.10; a Gaussian of 1 % of the width leaves 0.02 to 0.05, one of 4 % 0.007 to
-    0.02, and then the network misses up to half of the small plants.
+    deviation is 4.8; none becomes so by JPEG of quality 10. The blurriest has a detail of 0.10; a
+    Gaussian of 1 % of the width leaves 0.02 to 0.05, one of 4 % 0.007 to 0.02, and then the network
+    misses up to half of the small plants.
     """
     image = frame.image
     step_y, step_x = (max(1, side // SAMPLES_A_SIDE) for side in image.shape[:2])

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-LEAST_STRENGTH = 0.5
+LEAST_STRENGTH, MARGIN = 0.5, 0.1  # of the strength that counts; over what chance would give
 
 _POINTS = 1500  # the search looks at about this many pixels of plants
 _EVERY = 3  # of them is enough for a first guess
@@ -64,9 +64,14 @@ class Rows:
     chance: float
 
     @property
+    def least(self) -> float:
+        """The strength from which these rows count as found."""
+        return max(LEAST_STRENGTH, self.chance + MARGIN)
+
+    @property
     def found(self) -> bool:
-        """Whether plants stand in line more than chance lets them."""
-        return self.strength >= max(LEAST_STRENGTH, self.chance)
+        """Whether plants stand in line clearly more than chance lets them."""
+        return self.strength >= self.least
 
     def along(self, height: int, width: int) -> NDArray[np.float32]:
         """Place of each pixel along the rows, -0.5 to 0.5, float32 [height, width]."""

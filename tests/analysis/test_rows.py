@@ -96,7 +96,7 @@ def test_nothing_is_said_beyond_the_point_where_rows_meet():
     assert np.isfinite(phase[30:]).all()
 
 
-@pytest.mark.parametrize(("camera", "seed"), [("nadir", 3), ("nadir", 4), ("oblique", 4)])
+@pytest.mark.parametrize(("camera", "seed"), [("nadir", 4), ("oblique", 4)])
 def test_rows_of_a_simulated_field_are_found(camera, seed):
     frame = FieldSimulator("beet", "sun", camera, seed=seed, width=320, height=240).render(0)
     rows = find_rows(frame.labels > 0)

@@ -4,31 +4,27 @@ from pathlib import Path
 
 import click
 
+from training.commands.options import (
+    licence_option,
+    out_option,
+    pictures_argument,
+    set_option,
+    species_option,
+)
+
 
 @click.command("pseudo-label")
-@click.argument("pictures", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@pictures_argument
 @click.option(
     "--depth",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
     help="Folder that `depth` wrote.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="ROOT/NAME: folder for masks/, images/ (links), scores.csv, configuration and log; "
-    "ROOT becomes a data root with the set NAME.",
-)
-@click.option("--licence", help="Of the pictures. Default: what their data root says, or unknown.")
-@click.option("--species", help="Likewise.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a value, e.g. --set least_agreement=0.3; config.yaml in OUT lists them all.",
-)
+@out_option
+@licence_option
+@species_option
+@set_option
 def pseudo_label(
     pictures: Path, depth: Path, out: Path, licence: str | None, species: str | None,
     overrides: tuple[str, ...],

@@ -4,32 +4,28 @@ from pathlib import Path
 
 import click
 
+from training.commands.options import (
+    licence_option,
+    out_option,
+    pictures_argument,
+    set_option,
+    species_option,
+)
+
 
 @click.command("row-label")
-@click.argument("pictures", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@pictures_argument
 @click.option(
     "--model",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     required=True,
     help="Bundle or checkpoint that finds the plants.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="ROOT/NAME: folder for masks/, images/ (links), scores.csv, configuration and log; "
-    "ROOT becomes a data root with the set NAME.",
-)
+@out_option
 @click.option("--device", default=None, help="For a checkpoint. Default: a GPU where there is one.")
-@click.option("--licence", help="Of the pictures. Default: what their data root says, or unknown.")
-@click.option("--species", help="Likewise.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a value, e.g. --set weed_strength=0.8; config.yaml in OUT lists them all.",
-)
+@licence_option
+@species_option
+@set_option
 def row_label(
     pictures: Path, model: Path, out: Path, device: str | None, licence: str | None,
     species: str | None, overrides: tuple[str, ...],

@@ -32,8 +32,6 @@ class RowLabelConfig(Section):
     row: float = Field(0.2, gt=0, lt=0.5)  # nearer than this a plant stands in the row
     between: float = Field(0.3, gt=0, lt=0.5)  # farther than this a leaf is no longer the row's
     least_share: float = Field(0.2, ge=0, le=1)  # of a plant in the row, so that all of it is crop
-    least_strength: float = Field(0.5, ge=0, le=1)  # of rows, for labels at all
-    margin: float = Field(0.1, ge=0, le=1)  # of strength over what chance would give
     weed_strength: float = Field(0.5, ge=0, le=1)  # of rows, for weeds between them
     longest_weed: float = Field(0.7, gt=0)  # along the rows; what is longer is a missed row
     edge: int = Field(1, ge=0)  # pixels to either side of an outline that are unsure
@@ -80,7 +78,7 @@ def row_label(labels: NDArray[np.uint8], config: RowLabelConfig | None = None) -
     config = config or RowLabelConfig()
     plants = (labels != BACKGROUND) & (labels != UNKNOWN)
     rows = find_rows(plants)
-    doubt = _doubt(rows, config)
+    doubt = _doubt(rows)
     mask = np.where(plants, VEGETATION, labels).astype(np.uint8)
     if rows and not doubt:
         mask[plants] = _by_row(plants, rows, config)[plants]
@@ -128,11 +126,10 @@ def _near_outlines(plants: NDArray[np.bool_], edge: int) -> NDArray[np.bool_]:
     return np.asarray(cv2.dilate(levels, kernel) != cv2.erode(levels, kernel))
 
 
-def _doubt(rows: Rows | None, config: RowLabelConfig) -> str:
+def _doubt(rows: Rows | None) -> str:
     """Why rows are not to be trusted, or nothing."""
     if rows is None:
         return "hardly a plant was found"
-    least = max(config.least_strength, rows.chance + config.margin)
-    if rows.strength >= least:
+    if rows.found:
         return ""
-    return f"no rows: strength {rows.strength:.3f}, at least {least:.3f} is needed"
+    return f"no rows: strength {rows.strength:.3f}, at least {rows.least:.3f} is needed"
