@@ -15,9 +15,9 @@ from calibration.measure import Figures, accuracy, latency, loss_points, speedup
 from calibration.report import Report, layer_errors, page, scales
 from cropseg_edge.bundle import Bundle, read_bundle
 from cropseg_edge.errors import BundleError
-from cropseg_edge.evaluation import Pair
 from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.image import read_image
+from cropseg_edge.labelled import Pair
 from cropseg_edge.letterbox import Letterbox
 
 FP32, INT8 = "onnxruntime fp32", "onnxruntime int8"

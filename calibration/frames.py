@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from cropseg_edge.bundle import CalibrationFrame, InputSpec
 from cropseg_edge.errors import ConfigError, FrameError
-from cropseg_edge.evaluation import read_root
 from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.image import read_image
 from cropseg_edge.frames.open import open_source
+from cropseg_edge.labelled import read_root
 from cropseg_edge.letterbox import Letterbox
 from training.data.fields import set_at, trainable_entry, unlabelled_stems
 

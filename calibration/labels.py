@@ -10,7 +10,7 @@ import numpy as np
 
 from calibration.frames import EVALUATION_SPLITS
 from cropseg_edge.errors import ConfigError, FrameError
-from cropseg_edge.evaluation import COMPLETE, Meaning, Pair, read_root
+from cropseg_edge.labelled import COMPLETE, Meaning, Pair, read_root
 from cropseg_edge.mask import BACKGROUND, CROP, WEED
 from cropseg_edge.simulator import FieldSimulator
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from cropseg_edge.bundle import Bundle
 from cropseg_edge.engines.onnxruntime import OnnxRuntimeEngine
-from cropseg_edge.evaluation import Pair, evaluate_pairs
+from cropseg_edge.evaluation import evaluate_pairs
 from cropseg_edge.frames.frame import Frame
+from cropseg_edge.labelled import Pair
 from cropseg_edge.segmenter import Segmenter
 
 Figures = dict[str, float]

@@ -13,8 +13,8 @@ from calibration.measure import Figures, accuracy, loss_points
 from calibration.qdq import quantize_for_cpu
 from cropseg_edge.bundle import Bundle
 from cropseg_edge.errors import ConfigError
-from cropseg_edge.evaluation import Pair
 from cropseg_edge.files import write_atomically
+from cropseg_edge.labelled import Pair
 
 log = logging.getLogger("calibration")
 RESULT = "sensitivity.json"

@@ -8,14 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import ConfigError, FrameError
-from cropseg_edge.evaluation import (
-    COMPLETE,
-    Pair,
-    boundary,
-    evaluate,
-    evaluate_pairs,
-    read_folders,
-)
+from cropseg_edge.evaluation import boundary, evaluate, evaluate_pairs
+from cropseg_edge.labelled import COMPLETE, Pair, read_folders
 
 Labels = NDArray[np.uint8]
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from cropseg_edge.errors import ConfigError
@@ -169,3 +170,24 @@ def sharded_like(value: Tensor, target: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
+
+
+def fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy whole weights into a network, sharded or not; RuntimeError names keys that differ."""
+    own = model.state_dict()
+    model.load_state_dict(
+        {k: sharded_like(v, own[k]) if k in own else v for k, v in weights.items()}
+    )
+
+
+def fill_optimiser(optimiser: Optimizer, state: dict[str, Any]) -> None:
+    """Give an optimiser, of sharded weights or not, the whole `state_dict()` of another."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    moments = {
+        index: {
+            key: sharded_like(value, parameters[index]) if value.dim() else value
+            for key, value in entry.items()
+        }
+        for index, entry in state["state"].items()
+    }
+    optimiser.load_state_dict({**state, "state": moments})

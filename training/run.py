@@ -23,7 +23,7 @@ from training.checkpoint import Average, images_seen, misfit, size_of, size_stat
 from training.config import TrainConfig, dump_config, samples_of
 from training.data.batches import batches
 from training.data.resident import ResidentCrops
-from training.distributed import join, replicate, shard, sharded_like, whole
+from training.distributed import fill, fill_optimiser, join, replicate, shard, whole
 from training.graph import StepGraph, plain
 from training.losses import partial_cross_entropy, set_dice
 from training.models.fade import bilinear_like
@@ -158,7 +158,7 @@ class Run:
         try:
             fill(self.model, state["model"])
             fill(self.average.model, state["ema"])
-            self._fill_optimiser(state["optimiser"])
+            fill_optimiser(self.optimiser, state["optimiser"])
             self.scaler.load_state_dict(state.get("scaler") or self.scaler.state_dict())
             self.load_extra_state(state.get("extra", {}))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -170,17 +170,6 @@ class Run:
         self.images_before = images_seen(state | {"step": 0})
         self.sets = sets_of(state)
         self.losses = list(state.get("losses", []))
-
-    def _fill_optimiser(self, state: dict[str, Any]) -> None:
-        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-        moments = {
-            index: {
-                key: sharded_like(value, parameters[index]) if value.dim() else value
-                for key, value in entry.items()
-            }
-            for index, entry in state["state"].items()
-        }
-        self.optimiser.load_state_dict({**state, "state": moments})
 
     def _size_of(self, state: dict[str, Any]) -> ModelSize:
         try:
@@ -302,11 +291,3 @@ class Run:
         wrapped = self._replicated
         waits = not last and isinstance(wrapped, nn.parallel.DistributedDataParallel)
         return wrapped.no_sync() if waits else nullcontext()
-
-
-def fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy whole weights into a network, sharded or not; RuntimeError names keys that differ."""
-    own = model.state_dict()
-    model.load_state_dict(
-        {k: sharded_like(v, own[k]) if k in own else v for k, v in weights.items()}
-    )

@@ -59,8 +59,9 @@ def evaluate(
     from cropseg_edge.bundle import read_bundle
     from cropseg_edge.errors import DeviceLostError
     from cropseg_edge.evaluation import evaluate as evaluate_root
-    from cropseg_edge.evaluation import evaluate_pairs, read_folders
+    from cropseg_edge.evaluation import evaluate_pairs
     from cropseg_edge.frames.frame import Frame
+    from cropseg_edge.labelled import read_folders
     from cropseg_edge.segmenter import Segmenter
 
     if masks is not None and (split is not None or sets):

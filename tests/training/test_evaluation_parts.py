@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cropseg_edge.evaluation import COMPLETE, figures
+from cropseg_edge.evaluation import figures
+from cropseg_edge.labelled import COMPLETE
 from training.evaluation import colour_indices, drawing
 from training.evaluation.conditions import Measures, conditions, measure
 from training.evaluation.intervals import difference, intervals, resampled_sums, sample

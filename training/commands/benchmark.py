@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from training.commands.options import threads_option
+
 
 @click.command()
 @click.option(
@@ -24,7 +26,7 @@ import click
 @click.option(
     "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here."
 )
-@click.option("--threads", type=click.IntRange(1), help="CPU threads (default: torch's choice).")
+@threads_option
 def benchmark(
     config_path: Path | None,
     overrides: tuple[str, ...],

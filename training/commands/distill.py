@@ -4,29 +4,14 @@ from pathlib import Path
 
 import click
 
+from training.commands.options import run_options
+
 
 @click.command()
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="YAML file; see training/configs/quick/distill.yaml.",
+@run_options(
+    "training/configs/quick/distill.yaml",
+    "Folder; each student gets OUT/SIZE with checkpoint, log and effective configuration.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder; each student gets OUT/SIZE with checkpoint, log and effective configuration.",
-)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override one value, e.g. --set 'students={nano: null}'.",
-)
-@click.option("--threads", type=click.IntRange(1), help="CPU threads (default: torch's choice).")
 def distill(config_path: Path, out: Path, overrides: tuple[str, ...], threads: int | None) -> None:
     """Teach edge students what a large network knows, on pictures with or without labels.
 

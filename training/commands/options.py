@@ -1,6 +1,8 @@
-"""Options that the commands which label pictures share."""
+"""Options that commands share: those that label pictures, and those that train."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,3 +27,28 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override a value; config.yaml in OUT lists them all.",
 )
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), help="CPU threads (default: torch's choice)."
+)
+
+
+def run_options(example: str, out: str) -> Callable[[Any], Any]:
+    """What `train`, `self-train` and `distill` take: --config, --out, --set and --threads.
+
+    Args:
+        example: a configuration to begin from, for the help of --config.
+        out: the help of --out.
+    """
+
+    def add(command: Any) -> Any:
+        config = click.option(
+            "--config",
+            "config_path",
+            type=click.Path(path_type=Path),
+            required=True,
+            help=f"YAML file; see {example}.",
+        )
+        folder = click.option("--out", type=click.Path(path_type=Path), required=True, help=out)
+        return config(folder(set_option(threads_option(command))))
+
+    return add

@@ -4,29 +4,14 @@ from pathlib import Path
 
 import click
 
+from training.commands.options import run_options
+
 
 @click.command("self-train")
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="YAML file; see training/configs/self_train.yaml.",
+@run_options(
+    "training/configs/self_train.yaml",
+    "Folder for checkpoint, log, effective configuration and the teacher's figures.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder for checkpoint, log, effective configuration and the teacher's figures.",
-)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override one value, e.g. --set teacher=runs/other/last.pt.",
-)
-@click.option("--threads", type=click.IntRange(1), help="CPU threads (default: torch's choice).")
 def self_train(
     config_path: Path, out: Path, overrides: tuple[str, ...], threads: int | None
 ) -> None:

@@ -4,29 +4,11 @@ from pathlib import Path
 
 import click
 
+from training.commands.options import run_options
+
 
 @click.command()
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="YAML file; see training/configs.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder for checkpoint, log and effective configuration.",
-)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override one value, e.g. --set data.crop=256.",
-)
-@click.option("--threads", type=click.IntRange(1), help="CPU threads (default: torch's choice).")
+@run_options("training/configs", "Folder for checkpoint, log and effective configuration.")
 def train(config_path: Path, out: Path, overrides: tuple[str, ...], threads: int | None) -> None:
     """Train a network; started again with the same --out, it goes on where it stood.
 

@@ -16,8 +16,8 @@ import yaml
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import ConfigError, FrameError
-from cropseg_edge.evaluation import Pair, label_meaning, read_mask, read_root
 from cropseg_edge.frames.image import read_image
+from cropseg_edge.labelled import Pair, label_meaning, read_mask, read_root
 from training.data.labels import to_sets
 from training.data.shards import OWN_SPLIT, index_path, read_shards
 

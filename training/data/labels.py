@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cropseg_edge.evaluation import Meaning, check_mask
+from cropseg_edge.labelled import Meaning, check_mask
 
 
 def to_sets(

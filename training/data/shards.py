@@ -24,9 +24,9 @@ import yaml
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import ConfigError, FrameError, StorageError
-from cropseg_edge.evaluation import Meaning, Pair, decode_mask, read_root
 from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.image import decode_image
+from cropseg_edge.labelled import Meaning, Pair, decode_mask, read_root
 from training.data.labels import to_sets
 
 log = logging.getLogger("training")

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cropseg_edge.errors import ConfigError, FrameError
-from cropseg_edge.evaluation import read_mask
 from cropseg_edge.frames.image import IMAGE_SUFFIXES, read_image
+from cropseg_edge.labelled import read_mask
 from training.config import AugmentationConfig, DataConfig, Section, TrainConfig
 from training.data.augmentation import photometric, random_crop
 from training.data.batches import normalise

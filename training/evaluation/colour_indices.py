@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cropseg_edge.evaluation import Labels, Segment
+from cropseg_edge.evaluation import Segment
+from cropseg_edge.labelled import Labels
 
 VERSION = 1  # of what follows: another one counts everything again
 EXG_THRESHOLD = 0.1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from cropseg_edge.evaluation import Labels, Meaning
+from cropseg_edge.labelled import Labels, Meaning
 from cropseg_edge.mask import BACKGROUND
 from training.evaluation.pictures import Picture
 

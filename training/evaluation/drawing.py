@@ -5,7 +5,7 @@ import base64
 import cv2
 import numpy as np
 
-from cropseg_edge.evaluation import Labels, Meaning
+from cropseg_edge.labelled import Labels, Meaning
 from cropseg_edge.mask import BACKGROUND, CROP, UNKNOWN, WEED
 from cropseg_edge.sinks.overlay import draw_overlay
 

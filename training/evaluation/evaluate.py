@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from cropseg_edge.evaluation import COUNTS, READINGS, Counts, figures, picture_counts, read_pair
+from cropseg_edge.evaluation import COUNTS, READINGS, Counts, figures, picture_counts
 from cropseg_edge.files import write_atomically
+from cropseg_edge.labelled import read_pair
 from training.evaluation.cache import kept
 from training.evaluation.conditions import Measures, conditions, in_order, measure
 from training.evaluation.intervals import RESAMPLES

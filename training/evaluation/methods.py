@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cropseg_edge.errors import ConfigError
-from cropseg_edge.evaluation import Labels, Segment
+from cropseg_edge.evaluation import Segment
+from cropseg_edge.labelled import Labels
 from training.evaluation import colour_indices
 
 SPECS = "exg, hsv, segformer=FOLDER, sam=FOLDER or checkpoint=FILE"

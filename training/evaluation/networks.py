@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from cropseg_edge.bundle import InputSpec
 from cropseg_edge.errors import ConfigError
-from cropseg_edge.evaluation import Labels
 from cropseg_edge.fade import decode
+from cropseg_edge.labelled import Labels
 from cropseg_edge.letterbox import Letterbox
 from cropseg_edge.mask import CLASSES
 from training.data.batches import MEAN, STD

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cropseg_edge.evaluation import READINGS, read_pair
+from cropseg_edge.evaluation import READINGS
 from cropseg_edge.files import write_atomically
+from cropseg_edge.labelled import read_pair
 from training.evaluation.chart import legend, whiskers
 from training.evaluation.drawing import ERRORS, panels
 from training.evaluation.evaluate import Evaluation

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from cropseg_edge.errors import ConfigError, FrameError
-from cropseg_edge.evaluation import Pair, read_root
+from cropseg_edge.labelled import Pair, read_root
 
 
 @dataclass(frozen=True)

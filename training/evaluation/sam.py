@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cropseg_edge.evaluation import Labels
+from cropseg_edge.labelled import Labels
 from training.data.batches import normalise
 from training.evaluation.colour_indices import EXG_THRESHOLD, excess_green
 from training.evaluation.methods import digest

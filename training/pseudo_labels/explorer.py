@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import FrameError, StorageError
-from cropseg_edge.evaluation import read_mask
 from cropseg_edge.frames.image import read_image
+from cropseg_edge.labelled import read_mask
 from training.pseudo_labels.decisions import FORMAT
 from training.pseudo_labels.pool import Candidate, Measures
 from training.pseudo_labels.screening import PAPER_KEPT, PAPER_POOL, Verdict

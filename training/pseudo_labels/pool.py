@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from cropseg_edge.errors import ConfigError, FrameError, StorageError
-from cropseg_edge.evaluation import read_mask
 from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.image import IMAGE_SUFFIXES, read_image
+from cropseg_edge.labelled import read_mask
 from training.pseudo_labels import traits
 
 log = logging.getLogger(__name__)
