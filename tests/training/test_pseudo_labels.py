@@ -115,7 +115,7 @@ def fields():
 
 def iou(mask, labels):
     sure, truth = mask != 255, labels > 0
-    return (sure & truth & (mask == 1)).sum() / (sure & (truth | (mask == 1))).sum()
+    return (sure & truth & (mask == 3)).sum() / (sure & (truth | (mask == 3))).sum()
 
 
 @pytest.mark.parametrize("how", [NONE, Degradation(), STEREO], ids=["true", "monocular", "stereo"])
@@ -124,7 +124,7 @@ def test_labels_are_near_the_simulators_truth(fields, field, how):
     frame = fields[field[:4]]
     depth = degrade_depth(frame.depth_m, how, np.random.default_rng(0))
     label = pseudo_label(frame.image, depth)
-    assert set(np.unique(label.mask)) <= {0, 1, 255}
+    assert set(np.unique(label.mask)) <= {0, 3, 255}
     assert iou(label.mask, frame.labels) > field[4]
     assert label.parts["sure"] > 0.75
     assert 0 < label.score < 1

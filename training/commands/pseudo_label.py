@@ -33,7 +33,7 @@ def pseudo_label(
 
     PICTURES is a folder of images, or one with images/ in it. Where it is a set of a data root,
     pictures that are kept for evaluation are left out: those of other splits than train and
-    unlabelled. Masks hold 0 background, 1 vegetation, 255 unsure; scores.csv holds each picture's
+    unlabelled. Masks hold 0 background, 3 crop or weed, 255 unsure; scores.csv holds each picture's
     score, its parts, and why a picture was refused. Started again it goes on where it stood and
     tries refused pictures again; under torchrun every process takes its share, and no label is
     made twice.

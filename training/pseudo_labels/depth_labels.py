@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from cropseg_edge.errors import ConfigError, FrameError
 from training.pseudo_labels.depth_files import check_depth, fit_to, read_depth
-from training.pseudo_labels.label import PARTS, LabelConfig, PseudoLabel, pseudo_label
+from training.pseudo_labels.label import (
+    BACKGROUND,
+    PARTS,
+    VEGETATION,
+    LabelConfig,
+    PseudoLabel,
+    pseudo_label,
+)
 from training.pseudo_labels.labelling import Labeller, LabellingConfig, label_pictures
 
 
@@ -30,7 +37,7 @@ def make_labels(
         check_depth(depth, image.shape)
         return pseudo_label(image, fit_to(depth, image.shape), config)
 
-    meaning = {0: ["background"], 1: ["crop", "weed"]}
+    meaning = {BACKGROUND: ["background"], VEGETATION: ["crop", "weed"]}
     return label_pictures(config, Labeller("pseudo-label", PARTS, meaning, label), out, progress)
 
 

@@ -5,8 +5,8 @@ const facts = JSON.parse(document.getElementById("facts").textContent);
 const images = facts.images;
 const $ = (id) => document.getElementById(id);
 const CELL = 104; // pixels of the film that a picture takes
-// Vegetation or crop, weed, either of the two: colours that neither leaves nor soil have.
-const TINTS = { 1: [225, 60, 245], 2: [255, 120, 0], 3: [90, 200, 255] };
+// Crop and weed as in overlays; vegetation, either of the two, as neither leaves nor soil are.
+const TINTS = { 1: [40, 235, 60], 2: [235, 20, 200], 3: [70, 170, 255] };
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const width = (share) => `${100 * Math.min(1, share)}%`;
 const count = (number) => number.toLocaleString("en");

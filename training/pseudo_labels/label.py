@@ -19,7 +19,7 @@ from training.pseudo_labels.ground import fit_ground
 from training.pseudo_labels.guided_filter import guided_filter
 
 F32 = NDArray[np.float32]
-BACKGROUND, VEGETATION, UNSURE = 0, 1, 255
+BACKGROUND, CROP, WEED, VEGETATION, UNSURE = 0, 1, 2, 3, 255  # vegetation: crop or weed
 PARTS = ("agreement", "separation", "ground", "known", "sure", "vegetation")
 _STEEPNESS = 0.7  # deviations of the ground over which the evidence goes from 0.27 to 0.73
 
@@ -41,7 +41,7 @@ class PseudoLabel:
     """A label and how far it can be trusted.
 
     Attributes:
-        mask: uint8 [H, W], 0 background, 1 vegetation (crop or weed), 255 unsure.
+        mask: uint8 [H, W], 0 background, 1 crop, 2 weed, 3 vegetation (crop or weed), 255 unsure.
         score: 0 to 1, geometric mean of agreement, separation, known and sure.
         parts: each 0 to 1: `agreement` share of the heights' variance that colour explains,
             `separation` of the two sides (Otsu's eta), `ground` share of the picture on the ground

@@ -1,7 +1,7 @@
 """Pseudo labels on disk in, candidates with their measures out: what screening decides on.
 
-A label folder holds images/STEM.*, masks/STEM.png (0 background, 1 vegetation or crop, 2 weed, 3
-crop or weed, 255 unsure) and scores.csv (stem, status, reason, score, parts of the score).
+A label folder holds images/STEM.*, masks/STEM.png (0 background, 1 crop, 2 weed, 3 crop or
+weed, 255 unsure) and scores.csv (stem, status, reason, score, parts of the score).
 Measuring is done once: measures.csv in the output folder keeps each picture's figures, and holds
 for as long as its label is the same.
 """

@@ -18,11 +18,15 @@ from cropseg_edge.analysis import Rows, find_rows
 from cropseg_edge.evaluation import Segment
 from cropseg_edge.mask import UNKNOWN
 from training.config import Section
-from training.pseudo_labels.label import PseudoLabel
+from training.pseudo_labels.label import BACKGROUND, CROP, VEGETATION, WEED, PseudoLabel
 from training.pseudo_labels.labelling import Labeller, LabellingConfig, label_pictures
 
-BACKGROUND, CROP, WEED, VEGETATION = 0, 1, 2, 3
-MEANING = {0: ["background"], 1: ["crop"], 2: ["weed"], 3: ["crop", "weed"]}
+MEANING = {
+    BACKGROUND: ["background"],
+    CROP: ["crop"],
+    WEED: ["weed"],
+    VEGETATION: ["crop", "weed"],
+}
 PARTS = ("strength", "chance", "spacing", "across", "decided", "vegetation")
 
 
