@@ -20,8 +20,9 @@ COMMANDS = {
 )
 def cli() -> None:
     """From a trained bundle to one that holds INT8 and FP16, with proof of what they cost."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("root").setLevel(logging.WARNING)  # ONNX Runtime's quantizer speaks there
+    # ONNX Runtime's quantizer speaks at the root.
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("calibration").setLevel(logging.INFO)
 
 
 if __name__ == "__main__":

@@ -49,13 +49,21 @@ def prepare(
         graph: an FP32 graph of `spec_bundle`.
         skip: layers that stay in floating point besides those of the rule.
         widen: of `simplify`.
+
+    Raises:
+        ConfigError: no layer is left, or a tensor is not finite.
     """
     folded = simplify(graph, widen=widen)
-    inputs = frames.inputs(spec_bundle.manifest.input)
-    ranges = activation_ranges(folded, inputs, method, percentile, progress)
     chosen = candidates(folded)
     skipped = [name for name in chosen if name in set(skip)]
     layers = tuple(name for name in chosen if name not in set(skipped))
+    if not layers:
+        raise ConfigError(
+            f"nothing is left to quantize: all {len(skipped)} layers stay in floating point; run "
+            "FP32, or let `sensitivity` spend a larger --budget"
+        )
+    inputs = frames.inputs(spec_bundle.manifest.input)
+    ranges = activation_ranges(folded, inputs, method, percentile, progress)
     return Quantized(folded, ranges, layers, (*kept_by_rule(folded), *skipped))
 
 

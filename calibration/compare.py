@@ -11,7 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from calibration.bundles import running, with_record
 from calibration.labels import fingerprint, labelled_sets
-from calibration.measure import Figures, accuracy, latency, loss_points, speedup, verdict
+from calibration.measure import (
+    Figures,
+    accuracy,
+    check_vegetation,
+    latency,
+    loss_points,
+    speedup,
+    verdict,
+)
 from calibration.report import Report, layer_errors, page, scales
 from cropseg_edge.bundle import Bundle, read_bundle
 from cropseg_edge.errors import BundleError
@@ -35,7 +43,7 @@ class ReportConfig(BaseModel):
     sets: tuple[str, ...] = ()
     limit: int | None = Field(None, ge=1)
     rounds: int = Field(40, ge=1)
-    budget: float = Field(0.5, ge=0)
+    budget: float = Field(0.5, ge=0, allow_inf_nan=False)
     threads: int | None = Field(None, ge=1)
     tensorrt: bool = True
     update: bool = False
@@ -118,6 +126,7 @@ def _judge(
     }
     if (known := _read(path)) is not None and known.get("of") == key:
         figures: dict[str, Figures] = known["figures"]
+        check_vegetation(figures)
         say(f"{name}: measured before")
         return figures
     figures = accuracy(running(bundle, graph), sets, threads=config.threads, progress=progress)

@@ -8,8 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from calibration.frames import EVALUATION_SPLITS
+from calibration.candidates import EVALUATION_SPLITS
 from cropseg_edge.errors import ConfigError, FrameError
+from cropseg_edge.files import write_atomically
 from cropseg_edge.labelled import COMPLETE, Meaning, Pair, read_root
 from cropseg_edge.mask import BACKGROUND, CROP, WEED
 from cropseg_edge.simulator import FieldSimulator
@@ -85,19 +86,20 @@ def fingerprint(sets: Mapping[str, Sequence[Pair]]) -> dict[str, str]:
 
 def simulated(folder: Path, count: int, size: tuple[int, int]) -> dict[str, list[Pair]]:
     """Frames of the simulator and their truth by condition, `size` = (width, height); present ones
-    are kept."""
+    are kept. Raises OSError where `folder` cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     sets: dict[str, list[Pair]] = {}
     for number in range(count):
         species, condition, camera = SIMULATED[number % len(SIMULATED)]
         image, mask = folder / f"{number:03d}.png", folder / f"{number:03d}_mask.png"
-        if not mask.is_file():
+        if not mask.is_file():  # it is written last
             field = FieldSimulator(
                 species, condition, camera, seed=1000 + number, width=size[0], height=size[1]
             )
             frame = field.render(0)
-            cv2.imwrite(str(image), frame.image)
-            cv2.imwrite(str(mask), frame.labels)
+            for path, pixels in ((image, frame.image), (mask, frame.labels)):
+                data = cv2.imencode(".png", pixels)[1].tobytes()
+                write_atomically(path, data, durable=False)
         sets.setdefault(f"simulator {condition}", []).append(Pair(image, mask, COMPLETE))
     return sets
 

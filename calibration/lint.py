@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto
 
-from calibration.graph import constants
 from calibration.layers import attribute, weight_axis
+from calibration.lint_graph import Graph
 
 OPSETS = (17, 19)  # read by the parser of TensorRT 10.3, and enough for float16 scales
 FP16_SCALES = 19
@@ -21,10 +19,6 @@ SAME_TYPE = (
     "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "MatMul", "Gemm", "Concat", "Where",
     "Conv", "ConvTranspose", "LayerNormalization",
 )  # fmt: skip
-NUMBERS = {
-    "value_float": np.float32, "value_floats": np.float32,
-    "value_int": np.int64, "value_ints": np.int64,
-}  # fmt: skip
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 SOFTMAX_TRAP = 1 / 127
@@ -36,41 +30,6 @@ class Finding(NamedTuple):
     rule: str
     node: str
     message: str
-
-
-class Graph:
-    """A model with what the rules ask for: constants, element types, who makes each tensor."""
-
-    def __init__(self, model: ModelProto) -> None:
-        try:
-            self.model = onnx.shape_inference.infer_shapes(model)
-        except onnx.shape_inference.InferenceError:  # of an operator that is not ONNX's
-            self.model = model
-        self.nodes = list(self.model.graph.node)
-        self.values: dict[str, NDArray[np.generic]] = constants(self.model)
-        for node in (n for n in self.nodes if n.op_type == "Constant"):
-            given = node.attribute[0]
-            if given.name == "value":
-                self.values[node.output[0]] = numpy_helper.to_array(given.t)
-            elif given.name in NUMBERS:
-                number = helper.get_attribute_value(given)
-                self.values[node.output[0]] = np.asarray(number, NUMBERS[given.name])
-        self.maker = {name: node for node in self.nodes for name in node.output}
-        self.types = {i.name: i.data_type for i in self.model.graph.initializer}
-        graph = self.model.graph
-        for info in (*graph.value_info, *graph.input, *graph.output):
-            self.types[info.name] = info.type.tensor_type.elem_type
-        self.opset = max((o.version for o in self.model.opset_import if not o.domain), default=0)
-
-    def made_by(self, name: str, *types: str) -> NodeProto | None:
-        """The node behind a tensor if it is of one of these types."""
-        node = self.maker.get(name)
-        return node if node is not None and node.op_type in types else None
-
-    def integers(self, dequantize: NodeProto) -> NDArray[np.generic] | None:
-        """The constant that a DequantizeLinear reads, itself or through a QuantizeLinear."""
-        quantize = self.made_by(dequantize.input[0], "QuantizeLinear")
-        return self.values.get((quantize or dequantize).input[0])
 
 
 Rule = Callable[[Graph], Iterator[tuple[str, str]]]
@@ -168,13 +127,18 @@ def channel_axis(graph: Graph) -> Iterator[tuple[str, str]]:
 
 
 def both_inputs(graph: Graph) -> Iterator[tuple[str, str]]:
-    """A quantized weight without a quantized activation, or the reverse, is no INT8 layer."""
+    """A quantized weight without a quantized activation, or the reverse, is no INT8 layer; a
+    product of two activations should be none."""
     for node in graph.nodes:
         if not _weighted(node):
             continue
-        sides = [graph.made_by(name, "DequantizeLinear") is not None for name in node.input[:2]]
-        if any(sides) and not all(sides):
+        sides = [graph.made_by(name, "DequantizeLinear") for name in node.input[:2]]
+        if all(sides) or not any(sides):
+            continue
+        if any(_is_weight(graph, name) for name in node.input[:2]):
             yield node.name, "only one of activation and weight is quantized; quantize both"
+        else:
+            yield node.name, "one of two activations is quantized; leave both in floating point"
 
 
 def attention_products(graph: Graph) -> Iterator[tuple[str, str]]:
@@ -190,7 +154,8 @@ def attention_products(graph: Graph) -> Iterator[tuple[str, str]]:
 def softmax_scale(graph: Graph) -> Iterator[tuple[str, str]]:
     """Softmax is not quantized; a scale of 1/127 zeroes every probability under 0.004."""
     for node in _qdq(graph):
-        if node.op_type != "QuantizeLinear" or not graph.made_by(node.input[0], "Softmax"):
+        source = graph.before_moves(node.input[0])
+        if node.op_type != "QuantizeLinear" or not graph.made_by(source, "Softmax"):
             continue
         scale = float(np.ravel(graph.values.get(node.input[1], np.float32(np.nan)))[0])
         fixed = " with the fixed scale 1/127" if abs(scale - SOFTMAX_TRAP) < 1e-4 else ""
@@ -281,3 +246,10 @@ def _qdq(graph: Graph) -> list[NodeProto]:
 
 def _weighted(node: NodeProto) -> bool:
     return node.op_type in WEIGHTED and len(node.input) > 1
+
+
+def _is_weight(graph: Graph, name: str) -> bool:
+    """Whether a tensor is a constant, itself or quantized."""
+    source = graph.before_moves(name)
+    dequantize = graph.made_by(source, "DequantizeLinear")
+    return source in graph.values if dequantize is None else graph.integers(dequantize) is not None

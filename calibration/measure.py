@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cropseg_edge.bundle import Bundle
 from cropseg_edge.engines.onnxruntime import OnnxRuntimeEngine
+from cropseg_edge.errors import ConfigError
 from cropseg_edge.evaluation import evaluate_pairs
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.labelled import Pair
@@ -24,13 +25,17 @@ def accuracy(
     threads: int | None = None,
     progress: Callable[[str, int], None] | None = None,
 ) -> dict[str, Figures]:
-    """Figures in percent of each set, as `cropseg eval` gives them."""
+    """Figures in percent of each set, as `cropseg eval` gives them.
+
+    Raises:
+        ConfigError: no mask has a known pixel of vegetation or soil, so nothing can be compared.
+    """
     with Segmenter(bundle, threads=threads, precision=precision) as segmenter:
 
         def segment(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
             return segmenter.segment(Frame(image, 0, "", 0, "picture")).labels
 
-        return {
+        found = {
             name: evaluate_pairs(
                 segment,
                 list(pairs),
@@ -38,6 +43,17 @@ def accuracy(
             )
             for name, pairs in sets.items()
         }
+    check_vegetation(found)
+    return found
+
+
+def check_vegetation(found: Mapping[str, Figures]) -> None:
+    """Raise ConfigError where no set has figures of vegetation."""
+    if not any(LOSSES[0] in figures for figures in found.values()):
+        raise ConfigError(
+            f"no mask of {', '.join(found)} says of any pixel whether it is plant or soil (255 is "
+            "unknown), so vegetation mIoU cannot be measured"
+        )
 
 
 def loss_points(reference: Mapping[str, Figures], other: Mapping[str, Figures]) -> Figures:

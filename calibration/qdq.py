@@ -175,6 +175,8 @@ def _with_neighbours(model: ModelProto, layers: Collection[str]) -> list[str]:
 
 
 def _check(model: ModelProto, layers: Collection[str]) -> None:
+    if not layers:  # ONNX Runtime would take that for all of them
+        raise ConfigError("no layer to quantize")
     if unknown := set(layers) - set(candidates(model)):
         raise ConfigError(
             f"cannot quantize {sorted(unknown)[:3]}: not a convolution or Gemm of this graph that "

@@ -32,6 +32,7 @@ from cropseg_edge.segmenter import Segmenter
 
 log = logging.getLogger("calibration")
 ENGINES = ("onnxruntime", "tensorrt")
+FEW = 8  # frames; below it the ranges are those of a moment
 
 
 class QuantizeConfig(BaseModel):
@@ -45,7 +46,7 @@ class QuantizeConfig(BaseModel):
     percentile: float = Field(99.999, gt=50, le=100)
     skip: Path | None = None
     backend: Literal["onnxruntime", "modelopt"] = "onnxruntime"
-    budget: float = Field(0.5, ge=0)
+    budget: float = Field(0.5, ge=0, allow_inf_nan=False)
     rounds: int = Field(20, ge=1)
     threads: int | None = Field(None, ge=1)
 
@@ -54,12 +55,16 @@ def quantize_bundle(source: Path | None, config: QuantizeConfig) -> Bundle:
     """Write the bundle with FP16 and INT8 graphs; see the command's help.
 
     Raises:
-        ConfigError: frames or configuration cannot be used, or a number does not fit into FP16.
+        ConfigError: frames or configuration cannot be used, the result cannot be written, or a
+            number does not fit into FP16.
         BundleError: the bundle cannot be used, or a result breaks a rule of `lint`.
         ParityError: INT8 (IoU under 0.97) or FP16 (0.99) does not give the golden masks.
     """
     bundle, frames = read_bundle(source), read_set(config.frames)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
+    _check_out(config.out)
+    if len(frames.frames) < FEW:
+        log.warning("%d calibration frames are few; %d or more give better ranges",
+                    len(frames.frames), FEW)  # fmt: skip
     skip = read_skip(config.skip) if config.skip else ()
     if config.backend == "modelopt":
         from calibration.modelopt import check_modelopt
@@ -103,6 +108,18 @@ def quantize_bundle(source: Path | None, config: QuantizeConfig) -> Bundle:
         config.out.with_suffix(".quantize.json"), config.model_dump_json(indent=2).encode() + b"\n"
     )
     return result
+
+
+def _check_out(path: Path) -> None:
+    """Raise ConfigError where the bundle could not be written, before the work is done."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name the bundle, as {path / 'nano.cropseg'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _check_golden(draft: Bundle, graphs: Mapping[str, Mapping[str, bytes]]) -> None:

@@ -161,7 +161,9 @@ def _resume(out: Path, head: dict[str, object]) -> dict[str, Figures]:
     try:
         found = json.loads(path.read_text())
         alone: dict[str, Figures] = found.pop("alone")
-    except (ValueError, KeyError, AttributeError) as error:
+        for figures in alone.values():
+            float(figures[KEY])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}); remove it to start again") from error
     if found != head:
         raise ConfigError(
@@ -172,4 +174,5 @@ def _resume(out: Path, head: dict[str, object]) -> dict[str, Figures]:
 
 
 def _write(path: Path, document: object) -> None:
-    write_atomically(path, json.dumps(document, indent=2).encode() + b"\n", durable=False)
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, text.encode(), durable=False)

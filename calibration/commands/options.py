@@ -1,8 +1,17 @@
 """Options that several commands share."""
 
+import math
 from pathlib import Path
 
 import click
+
+
+def finite(_: click.Context, __: click.Parameter, value: float) -> float:
+    """The value of an option; BadParameter for nan and inf, which a range lets pass."""
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.")
+    return value
+
 
 frames_option = click.option(
     "--frames", type=click.Path(path_type=Path), required=True, help="Folder of `select`."
@@ -20,6 +29,7 @@ method_option = click.option(
 budget_option = click.option(
     "--budget",
     type=click.FloatRange(min=0),
+    callback=finite,
     default=0.5,
     show_default=True,
     help="Points of vegetation mIoU that INT8 may lose.",

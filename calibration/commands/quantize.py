@@ -6,6 +6,7 @@ import click
 
 from calibration.commands.options import (
     budget_option,
+    finite,
     frames_option,
     method_option,
     threads_option,
@@ -20,6 +21,7 @@ from calibration.commands.options import (
 @click.option(
     "--percentile",
     type=click.FloatRange(min=50, max=100, min_open=True),
+    callback=finite,
     default=99.999,
     show_default=True,
     help="Of --method percentile.",

@@ -17,6 +17,7 @@ import click
     help="Pictures looked at in each source.",
 )
 @click.option("--split", default="train", show_default=True, help="Of a data root.")
+@click.option("--topic", help="Image topic of those SOURCES that are bags.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
@@ -25,32 +26,54 @@ import click
     help="Of the draw from large sources.",
 )
 def select(
-    sources: tuple[str, ...], out: Path, count: int, pool: int, split: str, seed: int
+    sources: tuple[str, ...],
+    out: Path,
+    count: int,
+    pool: int,
+    split: str,
+    topic: str | None,
+    seed: int,
 ) -> None:
     """Choose frames that differ in look and light from SOURCES, and write them with their hashes.
 
     A source is a data root (splits.csv), a folder, a video, a bag or simulator:...; evaluation
-    pictures of a root, and pictures of random numbers, are refused; equal ones count once.
+    pictures of a root, and pictures of random numbers, are refused; what the segmenter would refuse
+    is left out; equal ones count once.
 
     \b
     Example:
       python -m calibration select simulator:species=beet,frames=20 \\
           simulator:species=maize,condition=night,frames=20 --count 12 --out out/frames
     """
+    import logging
     from collections import Counter
+    from tempfile import TemporaryDirectory
 
-    from calibration.frames import candidates, choose, write_set
+    from calibration.candidates import candidates, is_bag
+    from calibration.frames import choose, spare, write_set
     from cropseg_edge.errors import ConfigError
 
-    found = []
-    for source in sources:
-        before = len(found)
-        found += candidates(source, pool=pool, split=split, seed=seed)
-        click.echo(f"{source}: {len(found) - before} pictures")
-    if not found:
-        raise ConfigError("no picture to choose from; every one of the sources shows nothing")
-    chosen = choose(found, count)
-    write_set(chosen, out)
+    if topic and not any(map(is_bag, sources)):
+        raise click.UsageError("--topic: none of the sources is a bag.")
+    spare(out, sources)
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".frames.", dir=out) as work:
+        found = []
+        for source in sources:
+            before = len(found)
+            found += candidates(
+                source, pool=pool, split=split, seed=seed, work=Path(work), topic=topic
+            )
+            click.echo(f"{source}: {len(found) - before} pictures")
+        if not found:
+            raise ConfigError("no picture to choose from: none of the sources has one of use")
+        chosen = choose(found, count)
+        write_set(chosen, out)
     lights = Counter(candidate.condition for candidate in chosen)
     text = ", ".join(f"{n} {light}" for light, n in lights.most_common())
     click.echo(f"{len(chosen)} of {len(found)} pictures ({text}) in {out}")
+    if len(chosen) < count:
+        logging.getLogger("calibration").warning(
+            "only %d of the %d frames asked for: the sources have no more that differ",
+            len(chosen), count,
+        )  # fmt: skip

@@ -51,6 +51,8 @@ def sensitivity(
     """
     import json
 
+    import matplotlib  # noqa: F401  the chart's, missed before hours of measuring
+
     from calibration.bundles import prepare
     from calibration.frames import read_set
     from calibration.labels import labelled_sets

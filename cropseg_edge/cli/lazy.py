@@ -3,7 +3,7 @@
 import importlib
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -31,9 +31,23 @@ class LazyGroup(click.Group):
 
 
 def run_group(group: click.Group) -> None:
-    """Run it as a program: an error of ours becomes one line and exit code 2."""
+    """Run it as a program: an error of ours, of a setting or of a missing package becomes one line
+    and exit code 2."""
     try:
         group(standalone_mode=True)
     except (CropSegError, OSError) as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        _fail(str(error))
+    except ImportError as error:
+        _fail(f"{error}; `pip install '.[quant]'` brings what calibration needs, '.[train]' what "
+              "training needs")  # fmt: skip
+    except ValueError as error:
+        from pydantic import ValidationError  # loads slowly
+
+        if not isinstance(error, ValidationError):
+            raise
+        _fail("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(2)

@@ -1,13 +1,16 @@
 """Calibration frames differ in look and light, are no noise, and are those that were selected."""
 
 import json
+import logging
+import tracemalloc
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from calibration.frames import candidates, choose, condition, read_set, refuse_noise, write_set
+from calibration.candidates import candidates, condition, refuse_noise
+from calibration.frames import choose, read_set, write_set
 from cropseg_edge.bundle import InputSpec
 from cropseg_edge.errors import ConfigError, FrameError
 
@@ -33,7 +36,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def pool(source: Path, **options):
-    return list(candidates(str(source), **{"pool": 100, "split": "train", "seed": 0, **options}))
+    defaults = {"pool": 100, "split": "train", "seed": 0, "work": Path("unused")}
+    return list(candidates(str(source), **{**defaults, **options}))
 
 
 def test_the_choice_holds_what_is_rare(folder: Path) -> None:
@@ -63,6 +67,54 @@ def test_random_numbers_are_refused(shape) -> None:
 def test_a_picture_of_nothing_is_left_out(folder: Path) -> None:
     cv2.imwrite(str(folder / "cap.png"), np.full((96, 128, 3), 7, np.uint8))
     assert "cap" not in {candidate.name for candidate in pool(folder)}
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("small", field(1.0, 3)[:10, :10]),
+        ("grey", cv2.cvtColor(field(1.0, 3), cv2.COLOR_BGR2GRAY)),
+        ("black", np.zeros((96, 128, 3), np.uint8)),
+    ],
+)
+def test_a_picture_that_the_segmenter_would_refuse_is_left_out(
+    folder: Path, name: str, image: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "calibration")
+    cv2.imwrite(str(folder / f"{name}.png"), image)
+    assert len(pool(folder)) == 14
+    assert name in caplog.text
+    assert "left out" in caplog.text
+
+
+def test_a_damaged_picture_is_left_out(folder: Path) -> None:
+    (folder / "night.png").write_bytes(b"\x89PNG")
+    assert len(pool(folder)) == 13
+    for path in folder.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(FrameError, match="no frame that can be read"):
+        pool(folder)
+
+
+@pytest.mark.parametrize("kind", ["folder", "video"])
+def test_a_pool_of_many_pictures_takes_the_memory_of_a_few(tmp_path: Path, kind: str) -> None:
+    images = [cv2.resize(field(1.0, 3, i), (320, 240)) for i in range(30)]
+    source = tmp_path if kind == "folder" else tmp_path / "drive.avi"
+    if kind == "folder":
+        for i, image in enumerate(images):
+            cv2.imwrite(str(source / f"{i}.png"), image)
+    else:
+        motion_jpeg = cv2.VideoWriter.fourcc(*"MJPG")
+        video = cv2.VideoWriter(str(source), motion_jpeg, 10, (320, 240))
+        for image in images:
+            video.write(image)
+        video.release()
+    tracemalloc.start()
+    found = pool(source, work=tmp_path)
+    current, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == 30
+    assert current < 5 * 320 * 240 * 3
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
@@ -136,6 +188,23 @@ def test_a_changed_frame_is_refused(folder: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "set" / "0001.png"), field(0.5, 1))
     with pytest.raises(ConfigError, match=r"0001\.png was changed"):
         read_set(tmp_path / "set")
+
+
+def test_a_frame_outside_of_the_set_is_refused(folder: Path, tmp_path: Path) -> None:
+    write_set(choose(pool(folder), 2), tmp_path / "set")
+    manifest = tmp_path / "set" / "frames.json"
+    manifest.write_text(manifest.read_text().replace('"0000.png"', '"../0000.png"'))
+    cv2.imwrite(str(tmp_path / "0000.png"), field(0.5, 1))
+    with pytest.raises(ConfigError, match="no file of its folder"):
+        read_set(tmp_path / "set")
+
+
+def test_pictures_of_no_set_are_not_replaced(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "0007.png").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=r"0007\.png is not of a set"):
+        write_set(choose(pool(folder), 2), tmp_path / "set")
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["0007.png"]
 
 
 @pytest.mark.parametrize("content", [None, "{", json.dumps({"frames": []}), json.dumps([1])])

@@ -124,6 +124,19 @@ def quantized_softmax(model: ModelProto) -> str:
     return "bad_q"
 
 
+def moved_softmax(model: ModelProto) -> str:
+    move = node("Transpose", [find(model, "softmax").output[0]], ["moved"], "move", perm=[1, 0])
+    before(model, "attend/MatMulAddFusion", move, *pair(model, "moved"))
+    find(model, "attend/MatMulAddFusion").input[1] = "moved/d"
+    return "bad_q"
+
+
+def nameless(model: ModelProto) -> str:
+    find(model, "down_relu").op_type = "Gelu"
+    find(model, "down_relu").name = ""
+    return "the Gelu that makes d1"
+
+
 def sampled(model: ModelProto) -> str:
     find(model, "down_relu").op_type = "GridSample"
     return "down_relu"
@@ -206,6 +219,7 @@ FAULTS: list[tuple[str, Callable[[ModelProto], str]]] = [
     ("opset", newer_opset),
     ("standard-operators", plugin),
     ("unsupported-operators", deformable),
+    ("unsupported-operators", nameless),
     ("static-shapes", free_batch),
     ("zero-point", shifted),
     ("quantized-type", unsigned),
@@ -217,6 +231,7 @@ FAULTS: list[tuple[str, Callable[[ModelProto], str]]] = [
     ("both-inputs", half_quantized),
     ("attention-products", quantized_attention),
     ("softmax-scale", quantized_softmax),
+    ("softmax-scale", moved_softmax),
     ("grid-sample", sampled),
     ("mixed-types", mixed),
     ("mixed-types", mixed_weights),
@@ -241,6 +256,19 @@ def test_a_planted_fault_is_found_and_named(clean, rule, plant) -> None:
     model.CopyFrom(clean)
     expected = plant(model)
     assert expected in [finding.node for finding in lint(model) if finding.rule == rule]
+
+
+@pytest.mark.parametrize(
+    ("plant", "advice"),
+    [(half_quantized, "quantize both"), (moved_softmax, "leave both in floating point")],
+)
+def test_half_a_layer_is_completed_and_half_an_attention_undone(clean, plant, advice) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(clean)
+    plant(model)
+    messages = [finding.message for finding in lint(model) if finding.rule == "both-inputs"]
+    assert len(messages) == 1
+    assert advice in messages[0]
 
 
 @pytest.mark.parametrize("change", LEGAL)
