@@ -29,7 +29,9 @@ COMMANDS = {
 )
 def cli() -> None:
     """From field photographs to a bundle that runs on the robot."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    for own in ("training", "calibration", "cropseg_edge"):  # torch and others: warnings alone
+        logging.getLogger(own).setLevel(logging.INFO)
 
 
 if __name__ == "__main__":

@@ -54,13 +54,27 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types here, one for each kind of damage
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ConfigError(f"{path} is no checkpoint that can be read: {reason}") from error
+        raise ConfigError(f"{path} is no checkpoint that can be read: {_why(error)}") from error
     missing = STATE_KEYS - set(state) if isinstance(state, dict) else STATE_KEYS
     if missing:
         lacks = ", ".join(sorted(missing))
         raise ConfigError(f"{path} is no checkpoint of this package: it lacks {lacks}")
+    try:
+        whole = type(state["step"]) is int and isinstance(yaml.safe_load(state["config"]), dict)
+    except (AttributeError, yaml.YAMLError):
+        whole = False
+    if not whole:
+        raise ConfigError(f"{path} is a damaged checkpoint: its step or its config is none")
     return state
+
+
+def _why(error: Exception) -> str:
+    """Why torch could not load a file, shorter than torch says it."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if "Unsupported" in str(error):
+        return "it holds more than tensors and plain values, and its code is not run"
+    return "it is empty, cut off or another kind of file"
 
 
 def load_model(path: Path) -> tuple[CropSegmenter, dict[str, Any]]:
@@ -107,6 +121,11 @@ def images_seen(state: dict[str, Any]) -> int:
     batch = int(yaml.safe_load(state["config"])["batch"])
     before = state.get("images_before", state.get("steps_before", 0) * batch)
     return int(before) + int(state["step"]) * batch
+
+
+def finite(weights: dict[str, Tensor]) -> bool:
+    """Whether no weight is NaN or infinite."""
+    return bool(torch.stack([weight.isfinite().all() for weight in weights.values()]).all())
 
 
 def misfit(error: Exception) -> str:

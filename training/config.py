@@ -161,6 +161,26 @@ def dump_config(config: Section) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
+def changes(began: dict[str, Any], config: Section) -> list[str]:
+    """How a configuration differs from an earlier one's plain values, a line a key; keys that the
+    earlier one did not know are left out."""
+    before, now = _flat(began), _flat(config.model_dump(mode="json"))
+    return [
+        f"{key} {value} instead of {before[key]}"
+        for key, value in now.items()
+        if key in before and before[key] != value
+    ]
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Values by key, those of a section as `section.key`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        section = value.items() if isinstance(value, dict) else ()
+        flat |= {f"{key}.{own}": entry for own, entry in section} or {key: value}
+    return flat
+
+
 def samples_of(config: TrainConfig | dict[str, Any]) -> dict[str, object]:
     """What decides which pictures a run sees and which it holds out, by key."""
     values = config if isinstance(config, dict) else config.model_dump(mode="json")

@@ -14,17 +14,18 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cropseg_edge.errors import FrameError
+from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.files import write_atomically
 from training.config import TrainConfig, dump_config
-from training.data.unlabelled import UnlabelledConfig, unlabelled_batches
+from training.data.unlabelled import UnlabelledConfig, UnlabelledDataset, unlabelled_batches
 from training.distributed import replicate
+from training.interrupt import Held
 from training.matching import Outputs, Projections, divergence, mismatch, outputs
 from training.models.fade import FadeInputs, bilinear_like
 from training.models.segmenter import CropSegmenter
 from training.run import Run
 from training.teacher import Teacher, as_seen_by, autocast, check_lessons, lessons
-from training.train import save, training_steps
+from training.train import save, stop, training_steps
 
 
 class DistillConfig(TrainConfig):
@@ -61,6 +62,8 @@ def distill(config: DistillConfig, out: Path) -> dict[str, Path]:
         FrameError: as `train`; unlabelled pictures are missing, or kept for evaluation. What every
             student has learnt is saved.
     """
+    if config.unlabelled:  # its names, before the rest
+        UnlabelledDataset(config.unlabelled, config.data, config.seed, 0)
     teacher = Teacher(config.teacher)
     lesson = Lesson(teacher)
     runs = {}
@@ -68,21 +71,26 @@ def distill(config: DistillConfig, out: Path) -> dict[str, Path]:
         own = config.model_copy(update={"size": size, "init": init})
         steps = training_steps(own, out / size, lambda c, saved: DistillRun(c, lesson, saved))
         runs[size] = next(steps), steps
+    paths = {size: out / size / "last.pt" for size in runs}
     if all(run.workers.first for run, _ in runs.values()):
-        write_atomically(out / "config.yaml", dump_config(config).encode())
+        if any(run.step < config.steps for run, _ in runs.values()):
+            write_atomically(out / "config.yaml", dump_config(config).encode())
         teacher.record(config, out)
     waiting = dict(runs)
-    while waiting:
-        size = min(waiting, key=lambda name: waiting[name][0].step)
-        try:
-            if next(waiting[size][1], None) is None:
-                del waiting[size]
-        except FrameError:  # this student is saved already
-            for other, (run, _) in waiting.items():
-                if other != size:
-                    save(run, out / other / "last.pt")
-            raise
-    return {size: out / size / "last.pt" for size in runs}
+    with Held() as held:
+        while waiting:
+            size = min(waiting, key=lambda name: waiting[name][0].step)
+            try:
+                if next(waiting[size][1], None) is None:
+                    del waiting[size]
+            except (ConfigError, FrameError):  # this student is saved as far as it is good
+                for other, (run, _) in waiting.items():
+                    if other != size:
+                        save(run, paths[other])
+                raise
+            if held.number:
+                stop([(run, paths[size]) for size, (run, _) in waiting.items()], held)
+    return paths
 
 
 class Lesson:

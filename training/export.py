@@ -34,6 +34,7 @@ from cropseg_edge.mask import CLASSES
 from cropseg_edge.simulator import FieldSimulator
 from training.checkpoint import config_of, images_seen, load_model
 from training.data.batches import MEAN, STD
+from training.evaluation.networks import fitting
 from training.models.deformable_attention import DeformableAttention
 from training.models.fade import FadeInputs
 from training.models.segmenter import CropSegmenter
@@ -101,24 +102,28 @@ def export_bundle(
     """Write the bundle of a checkpoint.
 
     Args:
-        width, height: of the network's input; None takes the frame that it was trained for.
+        width, height: of the network's input, pixels; None takes the frame that it was trained
+            for, rounded up to what it takes.
         metrics: JSON of `cropseg eval --json` to put into the manifest.
         note: what else should be known of the training.
 
     Raises:
         ParityError: ONNX Runtime and PyTorch differ by more than 1e-4 in a probability.
-        ConfigError: unreadable checkpoint or metrics, a name that does not end in .cropseg, or a
-            size that the network cannot take.
+        ConfigError: unreadable checkpoint or metrics, a name that does not end in .cropseg or in a
+            folder that is not there, or a size that the network cannot take.
     """
     if out.suffix != ".cropseg":
         raise ConfigError(f"a bundle's name ends in .cropseg, got {out}")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out} cannot be written: there is no folder {out.parent}")
     figures = read_metrics(metrics) if metrics else {}
     model, state = load_model(checkpoint)
-    frame = config_of(state).data.frame
-    width, height = width or frame[0], height or frame[1]
     step, fine = model.multiple, model.fine
-    if width % step or height % step:
-        raise ConfigError(f"width and height must be multiples of {step}, got {width}x{height}")
+    for name, value in (("--width", width), ("--height", height)):
+        if value is not None and (value < step or value % step):
+            raise ConfigError(f"{name} must be one of the multiples of {step}, got {value}")
+    frame = fitting(config_of(state).data.frame, step)
+    width, height = width or frame[0], height or frame[1]
     frames = [golden_frame(*what, width // fine, height // fine) for what in GOLDEN]
     expected = [reference_probabilities(model, frame) for frame in frames]
     members: dict[str, bytes] = {}

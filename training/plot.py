@@ -1,14 +1,21 @@
 """Logs of runs in, a picture of their loss and held-out mIoU out."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from cropseg_edge.errors import ConfigError
+from cropseg_edge.errors import ConfigError, StorageError
+from cropseg_edge.files import write_atomically
 
 
 def plot_runs(runs: Sequence[Path], out: Path) -> None:
-    """Draw `log.csv` of each run folder; raises ConfigError where there is none."""
+    """Draw `log.csv` of each run folder as a PNG.
+
+    Raises:
+        ConfigError: a folder has no log.
+        StorageError: `out` cannot be written.
+    """
     import matplotlib.figure
 
     figure = matplotlib.figure.Figure(figsize=(11, 4), layout="constrained")
@@ -33,6 +40,9 @@ def plot_runs(runs: Sequence[Path], out: Path) -> None:
     for axes in (loss, miou):
         axes.grid(alpha=0.3)
         axes.legend()
-    temporary = out.with_name(f".{out.name}.part")
-    figure.savefig(temporary, format="png", dpi=110)
-    temporary.replace(out)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    try:
+        write_atomically(out, picture.getvalue())
+    except OSError as error:
+        raise StorageError(f"{out}: the picture cannot be written: {error.strerror}") from error

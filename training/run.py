@@ -8,7 +8,6 @@ and `load_extra_state`; `training.train.train(config, out, MyRun)` does the rest
 import logging
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from cropseg_edge.errors import ConfigError
-from training.checkpoint import Average, images_seen, misfit, size_of, size_state
+from training.checkpoint import Average, images_seen, misfit, size_state
 from training.config import TrainConfig, dump_config, samples_of
 from training.data.batches import batches
 from training.data.resident import ResidentCrops
@@ -27,11 +26,9 @@ from training.distributed import fill, fill_optimiser, join, replicate, shard, w
 from training.graph import StepGraph, plain
 from training.losses import partial_cross_entropy, set_dice
 from training.models.fade import bilinear_like
-from training.models.growth import grow
-from training.models.registry import ModelSize
 from training.optimiser import learning_rate, make_optimiser, set_rate
 from training.provenance import SetRecord, sets_of
-from training.start import start
+from training.start import check_finite, check_size, stage_weights, start
 
 log = logging.getLogger("training")
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -44,6 +41,9 @@ class Run:
         model: the bare network; `average` the moving average of its weights.
         workers: this process among those that train the same network.
         losses: of the steps since the last line of the log, numbers or tensors of one.
+        last_loss: of the last step; a number or a tensor of one.
+        left_out: steps in a row, up to the last one, whose gradient was not finite.
+        saved: the step of the state that lies on disk; None where there is none.
     """
 
     def __init__(self, config: TrainConfig, saved: Path | None = None) -> None:
@@ -78,7 +78,9 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=enabled)
         self.losses: list[float | Tensor] = []
         self._graph = self._prepare_graph()
-        self.step = 0
+        self.step, self.left_out = 0, 0
+        self.saved: int | None = None
+        self.last_loss: float | Tensor = 0.0
         # Of the stages that this run started from.
         self.steps_before = self.images_before = 0
         self.sets: dict[str, SetRecord] = {}  # likewise, and this run's own once `begin` is done
@@ -131,7 +133,7 @@ class Run:
     def start_from(self, state: dict[str, Any]) -> None:
         """Take over the averaged weights of an earlier stage, of this size or of one that can grow
         into it; ConfigError otherwise."""
-        self.start_from_weights(grow(state["ema"], self._size_of(state), self.size))
+        self.start_from_weights(stage_weights(state, self.size))
         self.steps_before = state.get("steps_before", 0) + state["step"]
         self.images_before = images_seen(state)
         self.sets = sets_of(state)
@@ -147,8 +149,9 @@ class Run:
             ) from error
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`; raises ConfigError if that is of another size or other data."""
-        self._check_size(state)
+        """Go on from `state()`; raises ConfigError if that is of another size, other data or
+        another kind of run, or if its weights are not finite."""
+        check_size(state, self.size)
         began, now = samples_of(yaml.safe_load(state["config"])), samples_of(self.config)
         if changed := [key for key in now if began.get(key) != now[key]]:
             raise ConfigError(
@@ -156,33 +159,22 @@ class Run:
                 "what it has seen could no longer be told; choose another --out"
             )
         try:
+            self.load_extra_state(state.get("extra", {}))
             fill(self.model, state["model"])
             fill(self.average.model, state["ema"])
             fill_optimiser(self.optimiser, state["optimiser"])
             self.scaler.load_state_dict(state.get("scaler") or self.scaler.state_dict())
-            self.load_extra_state(state.get("extra", {}))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ConfigError(
                 f"the checkpoint's weights do not fit its size: {misfit(error)}"
             ) from error
-        self.step = state["step"]
+        for part in ("model", "ema"):
+            check_finite(state[part])
+        self.step = self.saved = state["step"]
         self.steps_before = state.get("steps_before", 0)
         self.images_before = images_seen(state | {"step": 0})
         self.sets = sets_of(state)
         self.losses = list(state.get("losses", []))
-
-    def _size_of(self, state: dict[str, Any]) -> ModelSize:
-        try:
-            return size_of(state)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError("the checkpoint's size is not understood; is it newer?") from error
-
-    def _check_size(self, state: dict[str, Any]) -> None:
-        if replace(self._size_of(state), drop_path=self.size.drop_path) != self.size:
-            raise ConfigError(
-                f"the checkpoint is of size {state['size']['name']} with other widths than "
-                f"{self.size.name} has here; choose another --out"
-            )
 
     def batches(self) -> Iterable[Any]:
         """What this process sees in the remaining steps, from `self.step` on, one item a step:
@@ -231,7 +223,13 @@ class Run:
         return {}
 
     def load_extra_state(self, extra: dict[str, Any]) -> None:
-        """Take `extra_state` back; ({} from a checkpoint of a plain run)."""
+        """Take `extra_state` back ({} from a checkpoint of a plain run); ConfigError where it is of
+        another kind of run."""
+        if "teacher" in extra:
+            raise ConfigError(
+                "the run there learns from a teacher: go on with the command that began it "
+                "(self-train or distill), or choose another --out"
+            )
 
     def train_step(self, batch: Any) -> Tensor:
         """One optimiser step on an item of `batches`; returns the loss [], averaged over processes.
@@ -248,11 +246,13 @@ class Run:
             return loss
         total, norm = self.gradients(batch)
         if torch.isfinite(whole(norm)):
+            self.left_out = 0
             self.scaler.step(self.optimiser)
             self.workers.average_buffers(self.model)
             self.average.update(self.model, self.step)
             self.after_step()
         else:
+            self.left_out += 1
             log.warning("step %d: gradient is not finite, step left out", self.step)
         self.scaler.update()
         self.step += 1

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from training.config import Section, TrainConfig
-from training.data.unlabelled import UnlabelledConfig, unlabelled_batches
+from training.data.unlabelled import UnlabelledConfig, UnlabelledDataset, unlabelled_batches
 from training.models.fade import bilinear_like
 from training.run import Run
 from training.selection import (
@@ -25,7 +25,7 @@ from training.selection import (
     veto,
 )
 from training.teacher import Teacher, as_seen_by, autocast, check_lessons, lessons
-from training.train import training_steps
+from training.train import take, training_steps
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -58,13 +58,12 @@ def self_train(config: SelfTrainConfig, out: Path) -> Path:
         ConfigError: as `train`; the teacher is no checkpoint.
         FrameError: as `train`; unlabelled pictures are missing, or kept for evaluation.
     """
+    UnlabelledDataset(config.unlabelled, config.data, config.seed, 0)  # its names, before the rest
     teacher = Teacher(config.teacher)
     steps = training_steps(config, out, lambda _, saved: SelfTrainRun(config, teacher, saved))
     if next(steps).workers.first:
         teacher.record(config, out)
-    for _ in steps:
-        pass
-    return out / "last.pt"
+    return take(steps, out / "last.pt")
 
 
 class SelfTrainRun(Run):

@@ -7,10 +7,15 @@ later stage takes those over from the earlier one's checkpoint.
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from cropseg_edge.errors import ConfigError
-from training.checkpoint import misfit, read_state, size_of
+from training.checkpoint import finite, misfit, read_state, size_of
 from training.config import TrainConfig
+from training.models.growth import grow
 from training.models.pretrained import read_trunk
 from training.models.registry import COMPARISONS, SIZES, ModelSize, build
 from training.models.segmenter import CropSegmenter
@@ -55,3 +60,43 @@ def start(config: TrainConfig, saved: Path | None = None) -> tuple[ModelSize, Cr
             raise ConfigError(message) from error
         size = replace(size, **{key: getattr(earlier, key) for key in OF_TRUNK})
     return size, build(size)
+
+
+def stage_weights(state: dict[str, Any], size: ModelSize) -> dict[str, Tensor]:
+    """The averaged weights of an earlier stage's checkpoint, grown where its size is smaller.
+
+    Raises:
+        ConfigError: they are not those of their own size, are not finite, or cannot grow to `size`.
+    """
+    old = _known_size(state)
+    try:
+        with torch.device("meta"):
+            build(old).load_state_dict(state["ema"], assign=True)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"its weights do not fit its size ({misfit(error)}); train it again"
+        ) from error
+    check_finite(state["ema"])
+    return grow(state["ema"], old, size)
+
+
+def check_finite(weights: dict[str, Tensor]) -> None:
+    """Raise ConfigError where a weight is NaN or infinite."""
+    if not finite(weights):
+        raise ConfigError("its weights are not finite: that run had diverged; take another one")
+
+
+def check_size(state: dict[str, Any], size: ModelSize) -> None:
+    """Raise ConfigError where a checkpoint is not of `size`, but for drop_path."""
+    if replace(_known_size(state), drop_path=size.drop_path) != size:
+        raise ConfigError(
+            f"the checkpoint is of size {state['size']['name']} with other widths than {size.name} "
+            "has here; choose another --out"
+        )
+
+
+def _known_size(state: dict[str, Any]) -> ModelSize:
+    try:
+        return size_of(state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError("the checkpoint's size is not understood; is it newer?") from error

@@ -4,30 +4,56 @@ import csv
 import io
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import yaml
 
 from cropseg_edge.errors import ConfigError, CropSegError, FrameError, StorageError
 from cropseg_edge.files import write_atomically
-from training.checkpoint import read_state, save_atomically
-from training.config import TrainConfig, dump_config
+from training.checkpoint import finite, read_state, save_atomically
+from training.config import TrainConfig, changes, dump_config
 from training.data.batches import gist
+from training.interrupt import Held
 from training.optimiser import learning_rate
 from training.provenance import own_sets
 from training.run import Run
 from training.validation import validate, validation_pictures
 
 log = logging.getLogger("training")
+PATIENCE = 50  # steps left out in a row; the scale of fp16 finds its place in fewer
 LOG_FIELDS = ("step", "loss", "lr", "seconds", "vegetation_miou", "crop_miou")
 Kind = Callable[[TrainConfig, Path | None], Run]
 
 
 def train(config: TrainConfig, out: Path, kind: Kind = Run) -> Path:
-    """Train to the end; returns the checkpoint's path. See `training_steps`."""
-    for _ in training_steps(config, out, kind):
-        pass
-    return out / "last.pt"
+    """Train to the end; returns the checkpoint's path. See `training_steps` and `take`."""
+    return take(training_steps(config, out, kind), out / "last.pt")
+
+
+def take(steps: Iterator[Run], checkpoint: Path) -> Path:
+    """Take the steps to their end; returns the checkpoint's path.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: on SIGINT and SIGTERM, once the step at work is done and, by
+            a run of one process, saved.
+    """
+    with Held() as held:
+        for run in steps:
+            if held.number:
+                stop([(run, checkpoint)], held)
+    return checkpoint
+
+
+def stop(runs: Iterable[tuple[Run, Path]], held: Held) -> NoReturn:
+    """Save the runs, each to its checkpoint, and do what the signal asks for."""
+    for run, checkpoint in runs:
+        if run.step > (run.saved or 0):
+            save(run, checkpoint)
+        log.info("%s: %s; the same command goes on from there", run.size.name, saved(run))
+    held.act()
 
 
 def training_steps(config: TrainConfig, out: Path, kind: Kind = Run) -> Iterator[Run]:
@@ -39,8 +65,8 @@ def training_steps(config: TrainConfig, out: Path, kind: Kind = Run) -> Iterator
     `out` gets `last.pt`, `log.csv` (a line every `save_every` steps) and `config.yaml`.
 
     Raises:
-        ConfigError: the checkpoint there cannot be read, is of another size, or has seen other
-            samples than this configuration gives.
+        ConfigError: the checkpoint there cannot be read, is of another size, has seen other samples
+            than this configuration gives or more steps; or the loss stays NaN or infinite.
         FrameError: a data set is missing or unreadable; what was learnt before is saved.
     """
     validation = list(validation_pictures(config))
@@ -52,12 +78,15 @@ def training_steps(config: TrainConfig, out: Path, kind: Kind = Run) -> Iterator
             log.warning("data.loose names %s, which data.weights does not", ", ".join(unused))
     begin(run, checkpoint)
     rows = logged(out / "log.csv", run.step)
-    if run.workers.first:
+    if run.workers.first and run.step < config.steps:
         write_atomically(out / "config.yaml", dump_config(config).encode())
     yield run
     first, started, stream = run.step, time.monotonic(), iter(run.batches())
     while run.step < config.steps:
-        run.losses.append(run.train_step(next_batch(run, stream, checkpoint)))
+        run.last_loss = run.train_step(next_batch(run, stream, checkpoint))
+        run.losses.append(run.last_loss)
+        if run.left_out >= PATIENCE:
+            raise diverged(run)
         if run.step % config.save_every and run.step != config.steps:
             yield run
             continue
@@ -72,6 +101,8 @@ def training_steps(config: TrainConfig, out: Path, kind: Kind = Run) -> Iterator
         rows.append(row)
         write_log(run, out / "log.csv", rows)
         save(run, checkpoint)
+        if run.saved != run.step and (run.step == config.steps or isfinite(run.last_loss)):
+            raise diverged(run)
         if validation and (run.step % config.validate_every == 0 or run.step == config.steps):
             try:
                 figures = validate(run.average.model, validation, config.data.frame)
@@ -103,9 +134,22 @@ def next_batch(run: Run, stream: Iterator[Any], checkpoint: Path) -> Any:
 def after_save(run: Run, error: CropSegError) -> CropSegError:
     """The same error, with what to do about it now that the run is saved."""
     return type(error)(
-        f"{gist(error)}; step {run.step} is saved: repair or remove it and start the same command "
-        "again"
+        f"{gist(error)}; {saved(run)}: repair or remove it and start the same command again"
     )
+
+
+def diverged(run: Run) -> ConfigError:
+    """That nothing is learnt any more, and what to do about it."""
+    return ConfigError(
+        f"the run has diverged: at step {run.step} its loss, gradient or weights are not finite; "
+        f"{saved(run)}; lower optimiser.lr ({run.config.optimiser.lr:g}) and start the same "
+        "command again"
+    )
+
+
+def saved(run: Run) -> str:
+    """Which step lies on disk, for a message."""
+    return "nothing is saved" if run.saved is None else f"step {run.saved} is saved"
 
 
 def begin(run: Run, checkpoint: Path) -> None:
@@ -113,8 +157,7 @@ def begin(run: Run, checkpoint: Path) -> None:
     config, source = run.config, checkpoint
     try:
         if checkpoint.exists():
-            run.load_state(read_state(checkpoint))
-            log.info("going on at step %d of %d", run.step, config.steps)
+            resume(run, read_state(checkpoint))
         elif config.init is not None:
             source = config.init
             run.start_from(read_state(source))
@@ -125,23 +168,48 @@ def begin(run: Run, checkpoint: Path) -> None:
     run.sets |= own_sets(config)
 
 
+def resume(run: Run, state: dict[str, Any]) -> None:
+    """Go on from a saved state, and say with which other settings; ConfigError where it cannot."""
+    steps = run.config.steps
+    if state["step"] > steps:
+        raise ConfigError(
+            f"the run there has taken {state['step']} steps, and steps is {steps}; raise it, or "
+            "choose another --out"
+        )
+    run.load_state(state)
+    log.info("going on at step %d of %d", run.step, steps)
+    began = yaml.safe_load(state["config"])
+    for unread in ("init", "trunk"):
+        began.pop(unread, None)
+    for change in changes(began, run.config) if run.step < steps else ():
+        log.info("going on with %s", change)
+
+
 def save(run: Run, checkpoint: Path) -> None:
-    """Write the run's state; every process must call this, the first one writes.
+    """Write the run's state, unless the last loss or a weight is not finite; every process must
+    call this, the first one writes.
 
     No process returns before it is written: torchrun ends them all once one of them fails.
     """
     state = run.state()
+    good = isfinite(run.last_loss) and finite(state["model"]) and finite(state["ema"])
+    if run.workers.any(not good):
+        log.warning("step %d is not saved: its loss or weights are not finite", run.step)
+        return
     if run.workers.first:
         save_atomically(checkpoint, state)
+    run.saved = run.step
     run.workers.any(False)
 
 
 def logged(path: Path, step: int) -> list[dict[str, object]]:
-    """The lines of a CSV log up to `step`; later ones are of a run that was killed."""
+    """The lines of a CSV log up to `step`, without damaged ones; later ones are of a run that was
+    killed."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [dict(row) for row in csv.DictReader(file) if int(row["step"]) <= step]
+        rows = [dict(row) for row in csv.DictReader(file)]
+    return [row for row in rows if (row.get("step") or "").isdecimal() and int(row["step"]) <= step]
 
 
 def write_log(run: Run, path: Path, rows: list[dict[str, object]]) -> None:

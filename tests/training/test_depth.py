@@ -201,6 +201,22 @@ def test_a_model_that_is_not_there_or_another_is_an_error(tmp_path):
         DepthAnything(str(tmp_path))
 
 
+@pytest.mark.parametrize("device", ["blah", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(depth_anything, device):
+    from training.pseudo_labels.depth_anything import DepthAnything
+
+    with pytest.raises(ConfigError, match=f"--device {device} cannot be used .*use cpu"):
+        DepthAnything(str(depth_anything), device)
+
+
+def test_depth_never_lies_among_the_pictures(drive):
+    config = DepthConfig(images=drive / "images", files=drive / "depth")
+    before = sorted(path.name for path in config.images.iterdir())
+    with pytest.raises(ConfigError, match="holds the pictures themselves"):
+        make_depth(config, drive / "images" / ".." / "images")
+    assert sorted(path.name for path in config.images.iterdir()) == before
+
+
 def test_a_run_that_failed_before_its_first_picture_may_be_set_right(drive, tmp_path):
     config = DepthConfig(images=drive / "images", files=tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="nowhere"):

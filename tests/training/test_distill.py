@@ -1,7 +1,9 @@
 """Distillation: what is compared, two students at once, one pass of the teacher, resuming."""
 
 import csv
+import os
 import shutil
+import signal
 from dataclasses import replace
 
 import cv2
@@ -236,6 +238,26 @@ def test_a_student_goes_on_only_with_its_teacher(settings, config_file, tmp_path
     other = train(other, tmp_path / "other")
     with pytest.raises(ConfigError, match="another teacher"):
         distill(settings(f"teacher={other}"), tmp_path / "run")
+
+
+def test_a_student_does_not_go_on_without_its_teacher(settings, config_file, tmp_path):
+    path = distill(settings("steps=1"), tmp_path)["thin"]
+    with pytest.raises(ConfigError, match=r"last\.pt: .*learns from a teacher"):
+        train(load_config(config_file, ("size=thin", "steps=2")), path.parent)
+
+
+def test_ctrl_c_leaves_every_student_saved(settings, tmp_path, monkeypatch):
+    step = Run.train_step
+
+    def interrupted(run, batch):
+        if (run.size.name, run.step) == ("wide", 2):
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(run, batch)
+
+    monkeypatch.setattr(Run, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        distill(settings("save_every=6"), tmp_path)
+    assert [read_state(tmp_path / s / "last.pt")["step"] for s in ("thin", "wide")] == [3, 3]
 
 
 def test_the_command_leaves_a_folder_a_student(settings, tmp_path):

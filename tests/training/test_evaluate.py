@@ -14,7 +14,8 @@ import yaml
 from click.testing import CliRunner
 
 from cropseg_edge.errors import ConfigError, FrameError, StorageError
-from cropseg_edge.evaluation import evaluate as pooled
+from cropseg_edge.evaluation import evaluate_pairs
+from cropseg_edge.labelled import read_root
 from training.commands.evaluate import evaluate as command
 from training.config import load_config
 from training.evaluation import colour_indices
@@ -64,7 +65,8 @@ def found(root, tmp_path_factory):
 
 
 def test_figures_are_those_of_cropseg_eval(root, found):
-    for name, expected in pooled(green, root, "dev").items():
+    for name, pairs in read_root(root, "dev").items():
+        expected = evaluate_pairs(green, pairs)
         for key, value in expected.items():
             reading, _, figure = key.partition(".")
             if figure:

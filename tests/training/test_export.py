@@ -117,9 +117,37 @@ def test_disagreement_with_pytorch_is_refused_and_nothing_is_written(
     assert not out.exists()
 
 
-def test_a_size_that_the_network_cannot_take_is_refused(checkpoint, tmp_path):
-    with pytest.raises(ConfigError, match="multiples of 64"):
-        export.export_bundle(checkpoint, tmp_path / "n.cropseg", width=100, height=64)
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({"width": 100}, "--width must be one of the multiples of 64, got 100"),
+        ({"height": 0}, "--height must be .*got 0"),
+        ({"width": 64, "height": -64}, "--height must be .*got -64"),
+    ],
+)
+def test_a_size_that_the_network_cannot_take_is_refused(checkpoint, tmp_path, size, message):
+    with pytest.raises(ConfigError, match=message):
+        export.export_bundle(checkpoint, tmp_path / "n.cropseg", **size)
+
+
+def test_the_frame_of_training_is_rounded_up_to_what_the_network_takes(
+    checkpoint, tmp_path, monkeypatch
+):
+    class Seen(Exception):
+        pass
+
+    def seen(*what):
+        raise Seen(*what[-2:])
+
+    monkeypatch.setattr(export, "golden_frame", seen)
+    with pytest.raises(Seen) as raised:  # trained for 96x64; the graph reads twice the frame
+        export.export_bundle(checkpoint, tmp_path / "n.cropseg")
+    assert raised.value.args == (128 // 2, 64 // 2)
+
+
+def test_a_folder_that_is_not_there_is_found_before_the_work(tmp_path):
+    with pytest.raises(ConfigError, match=r"no folder .*nowhere"):
+        export.export_bundle(tmp_path / "no.pt", tmp_path / "nowhere" / "n.cropseg")
 
 
 @pytest.mark.parametrize(

@@ -363,3 +363,32 @@ def test_two_pictures_of_one_stem_are_refused(pool):
     (pool.images / "p0.jpg").write_bytes((pool.images / "p1.png").read_bytes())
     with pytest.raises(ConfigError, match="share a stem"):
         find_images(pool.images)
+
+
+def test_labels_of_an_earlier_version_are_not_mixed_with_new_ones(pool, tmp_path):
+    out = tmp_path / "root" / "pool"
+    make_labels(pool, out)
+    table = out.parent / "datasets.yaml"
+    described = yaml.safe_load(table.read_text())
+    described["pool"]["labels"] = {0: ["background"], 1: ["crop", "weed"]}
+    table.write_text(yaml.safe_dump(described))
+    before = table.read_bytes()
+    with pytest.raises(ConfigError, match=r"of an earlier version.*another --out"):
+        make_labels(pool, out)
+    assert table.read_bytes() == before
+
+    table.unlink()  # as after a run that was killed before its table
+    settings = yaml.safe_load((out / "config.yaml").read_text())
+    (out / "config.yaml").write_text(yaml.safe_dump({**settings, "labels": {0: ["background"]}}))
+    with pytest.raises(ConfigError, match="differs from this run"):
+        make_labels(pool, out)
+
+
+def test_labels_of_two_different_depths_are_not_mixed(pool, tmp_path):
+    out, settings = tmp_path / "root" / "pool", pool.depth / "config.yaml"
+    settings.write_text("degrade: 0.0\n")
+    make_labels(pool, out)
+    make_labels(pool, out)
+    settings.write_text("degrade: 3.0\n")
+    with pytest.raises(ConfigError, match="differs from this run"):
+        make_labels(pool, out)

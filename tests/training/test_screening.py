@@ -1,5 +1,6 @@
 """Screening: which labels are kept, why the others are not, and what a person's decisions do."""
 
+import errno
 import json
 import re
 
@@ -345,3 +346,26 @@ def test_unknown_depth_is_grey_and_near_is_bright(tmp_path):
     assert (painted[0, :4] == 128).all()
     assert painted[0, 4].sum() > painted[-1, -1].sum()
     assert read_depth(tmp_path, "b") is None
+
+
+@pytest.mark.parametrize("what", ["datasets.yaml", "drive/images/mine.jpg"])
+def test_a_root_that_screen_did_not_make_is_never_written_over(screen, tmp_path, what):
+    mine = tmp_path / "out" / what
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine: {}")
+    with pytest.raises(ConfigError, match="a data root that `screen` did not make"):
+        screen()
+    assert mine.read_text() == "mine: {}"
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [mine]
+
+
+def test_a_picture_that_does_not_fit_on_the_disk_is_named(screen, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr("os.link", full)
+    monkeypatch.setattr("shutil.copy2", full)
+    with pytest.raises(StorageError, match=r"/good0\.jpg cannot be written .*make room"):
+        screen()
+    screen_log = (tmp_path / "out" / "screen.log").read_text()
+    assert "ERROR" in screen_log

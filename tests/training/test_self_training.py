@@ -321,3 +321,16 @@ def test_the_command_leaves_figures_and_configuration(settings, tmp_path):
     assert "mini: step 1" in (tmp_path / "run" / "train.log").read_text()
     again = load_config(tmp_path / "run" / "config.yaml", (), SelfTrainConfig)
     assert again == load_config(config, (), SelfTrainConfig)
+
+
+def test_a_run_with_a_teacher_does_not_go_on_without_one(settings, config_file, tmp_path):
+    path = self_train(settings("steps=1"), tmp_path)
+    with pytest.raises(ConfigError, match=r"last\.pt: .*learns from a teacher"):
+        train(load_config(config_file, ("size=mini", "steps=2")), tmp_path)
+    assert read_state(path)["step"] == 1
+
+
+def test_wrong_names_of_pictures_are_found_before_the_teacher_is_read(settings, tmp_path):
+    config = settings("unlabelled.veto={nothing: .}", "teacher=nowhere.pt")
+    with pytest.raises(ConfigError, match="veto names"):
+        self_train(config, tmp_path)

@@ -244,3 +244,25 @@ def test_loose_outlines_of_a_set_that_is_not_used_are_pointed_out(config_file, t
     train(load_config(config_file, ("steps=1", "data.loose={complete: 2, maize: 3}")), tmp_path)
     (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert warning == "data.loose names maize, which data.weights does not"
+
+
+def test_other_settings_of_a_run_that_goes_on_are_named(config_file, tmp_path, caplog):
+    caplog.set_level("INFO", "training")
+    path = train(load_config(config_file, ("steps=2",)), tmp_path)
+    before = (tmp_path / "config.yaml").read_bytes()
+    changed = ("optimiser.lr=0.5", "dice=3")
+    with pytest.raises(ConfigError, match=r"last\.pt: .*taken 2 steps, and steps is 1"):
+        train(load_config(config_file, ("steps=1", *changed)), tmp_path)
+    train(load_config(config_file, ("steps=2", *changed)), tmp_path)  # nothing is left to be done
+    assert (tmp_path / "config.yaml").read_bytes() == before
+    assert "instead of" not in caplog.text
+
+    train(load_config(config_file, ("steps=3", *changed)), tmp_path)
+    said = [r.getMessage() for r in caplog.records if "instead of" in r.getMessage()]
+    assert said == [
+        "going on with steps 3 instead of 2",
+        "going on with dice 3.0 instead of 0.5",
+        "going on with optimiser.lr 0.5 instead of 0.001",
+    ]
+    assert b"lr: 0.5" in (tmp_path / "config.yaml").read_bytes()
+    assert read_state(path)["step"] == 3

@@ -1,8 +1,11 @@
 """What goes wrong while training: the message names file and reason, and no state is lost."""
 
 import csv
+import errno
+import logging
 import resource
 import shutil
+from contextlib import nullcontext
 
 import cv2
 import numpy as np
@@ -10,8 +13,11 @@ import pytest
 import torch
 
 from cropseg_edge.errors import ConfigError, CropSegError, FrameError, StorageError
-from training.checkpoint import load_model, read_state, save_atomically
+from training.checkpoint import finite, load_model, read_state, save_atomically
 from training.config import load_config
+from training.logfile import log_to
+from training.plot import plot_runs
+from training.run import Run
 from training.train import train
 from training.validation import validation_pictures
 
@@ -161,3 +167,78 @@ def test_a_checkpoint_of_another_size_is_refused(micro, config_file, tmp_path, u
     with pytest.raises(ConfigError, match=r"last\.pt: .*of size micro"):
         train(load_config(config_file, options), out)
     assert read_state(path)["step"] == 1
+
+
+def breaking(steps):
+    """A run whose loss is NaN in these steps."""
+
+    class Breaking(Run):
+        def loss(self, batch):
+            return super().loss(batch) * (float("nan") if self.step in steps else 1.0)
+
+    return Breaking
+
+
+@pytest.mark.parametrize(
+    ("options", "broken", "message", "kept"),
+    [
+        ("save_every=2", range(3, 99), "at step 6 .*; step 2 is saved; lower optimiser.lr", 2),
+        ("steps=99", range(3, 99), "at step 5 .*; nothing is saved", None),
+        ("save_every=2", [3], None, 6),
+    ],
+    ids=["not to the end", "not for long", "but for a single step"],
+)
+def test_a_run_that_diverges_stops_and_keeps_its_last_good_state(
+    micro, config_file, tmp_path, monkeypatch, options, broken, message, kept
+):
+    monkeypatch.setattr("training.train.PATIENCE", 2 if "steps" in options else 50)
+    config = load_config(config_file, (*OPTIONS, options))
+    with pytest.raises(ConfigError, match=message) if message else nullcontext():
+        train(config, tmp_path, breaking(broken))
+    path = tmp_path / "last.pt"
+    assert path.exists() == (kept is not None)
+    if kept:
+        state = read_state(path)
+        assert state["step"] == kept
+        assert finite(state["model"])
+        assert finite(state["ema"])
+        assert read_state(train(config, tmp_path))["step"] == 6
+
+
+def test_weights_that_are_not_finite_are_never_saved(micro, config_file, tmp_path):
+    class Poisoned(Run):
+        def after_step(self):
+            if self.step == 2:
+                self.average.model.classifier.bias[0] = float("nan")
+
+    config = load_config(config_file, (*OPTIONS, "save_every=2"))
+    with pytest.raises(ConfigError, match="diverged: at step 4"):
+        train(config, tmp_path, Poisoned)
+    assert read_state(tmp_path / "last.pt")["step"] == 2
+
+
+def test_a_damaged_line_of_the_log_costs_no_more_than_itself(micro, config_file, tmp_path):
+    train(load_config(config_file, (*OPTIONS, "steps=1")), tmp_path)
+    with (tmp_path / "log.csv").open("a") as log:
+        log.write("x,1.0\n,\n")
+    train(load_config(config_file, (*OPTIONS, "steps=2")), tmp_path)
+    assert [step for step, _ in logged(tmp_path)] == ["1", "2"]
+
+
+def test_a_picture_of_runs_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "log.csv").write_text("step,loss,vegetation_miou,crop_miou\n1,0.5,,\n")
+    with pytest.raises(StorageError, match=r"nowhere/t\.png: .*No such file"):
+        plot_runs([tmp_path], tmp_path / "nowhere" / "t.png")
+
+
+def test_a_log_on_a_full_disk_says_nothing_and_the_disk_is_named(tmp_path, capsys):
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+
+    def work():
+        with log_to(tmp_path / "log.txt"):
+            logging.getLogger("training").warning("it gets narrow")
+            raise OSError(errno.ENOSPC, "No space left on device", "a.csv")
+
+    with pytest.raises(StorageError, match=r"a\.csv: .*make room"):
+        work()
+    assert "Logging error" not in capsys.readouterr().err

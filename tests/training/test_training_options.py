@@ -164,11 +164,13 @@ def test_what_a_run_says_lies_beside_its_results(config_file, vit, tmp_path):
     arguments = ["train", "--config", str(config_file), "--out", str(tmp_path / "run")]
     for override in ("size=micro", "steps=1", f"trunk={vit[1]}", "dice=1e39"):
         arguments += ["--set", override]
-    CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(cli, arguments)
     log = (tmp_path / "run" / "train.log").read_text()
     assert "vit.pth" in log
     assert "WARNING step 0: gradient is not finite, step left out" in log
-    assert "micro: step 1" in log
+    assert f"ERROR {result.exception}" in log
+    CliRunner().invoke(cli, arguments[:-2], catch_exceptions=False)
+    assert "micro: step 1" in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_the_benchmark_relates_speed_to_the_peak(micro, config_file):

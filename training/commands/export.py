@@ -8,8 +8,8 @@ import click
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The bundle to write.")
-@click.option("--width", type=int, help="Network input, pixels; default: as in training.")
-@click.option("--height", type=int, help="Network input, pixels; default: as in training.")
+@click.option("--width", type=int, help="Network input, pixels; default: that of training.")
+@click.option("--height", type=int, help="Network input, pixels; default: that of training.")
 @click.option(
     "--metrics",
     type=click.Path(path_type=Path),
@@ -27,8 +27,8 @@ def export(
     """Write a checkpoint as a bundle; refuses if ONNX Runtime and PyTorch disagree.
 
     \b
-    Example:
-      python -m training export runs/nano/last.pt --out nano.cropseg
+    Example, after the one of `train`:
+      python -m training export runs/stage1/last.pt --out nano.cropseg
     """
     from training.export import export_bundle
 

@@ -54,8 +54,8 @@ def run(config: EvaluateConfig, progress: Progress | None = None) -> str:
     methods = _open(config)
     config.out.mkdir(parents=True, exist_ok=True)
     effective = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    write_atomically(config.out / "config.yaml", effective.encode())
     with log_to(config.out / "evaluate.log"):
+        write_atomically(config.out / "config.yaml", effective.encode())
         found = evaluate(
             root, methods, config.out,
             resamples=config.resamples, seed=config.seed, progress=progress,

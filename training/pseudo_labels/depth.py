@@ -63,10 +63,13 @@ def make_depth(
         The table's rows; None if other processes are still at work.
 
     Raises:
-        ConfigError: the settings differ from those `out` began with, or the model cannot be loaded.
+        ConfigError: the settings differ from those `out` began with, `out` is the pictures' own
+            folder, or the model cannot be loaded.
         FrameError: the folder has no pictures.
         OSError: a file cannot be written.
     """
+    if out.resolve() == config.images.resolve():
+        raise ConfigError(f"--out {out} holds the pictures themselves; take another folder")
     images = find_images(config.images)
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     work = Worklist(out, TABLE, COLUMNS, list(images), settings)

@@ -50,7 +50,8 @@ class DepthAnything:
             side: the shorter side that pictures are resized to; a multiple of 14 is taken.
 
         Raises:
-            ConfigError: `transformers` is missing, or the model cannot be loaded.
+            ConfigError: `transformers` is missing, the model cannot be loaded, or PyTorch has no
+                such device.
         """
         try:
             from transformers import AutoConfig, DepthAnythingForDepthEstimation
@@ -58,6 +59,10 @@ class DepthAnything:
             raise ConfigError(
                 "Depth Anything needs transformers: pip install 'cropseg-edge[train]'"
             ) from error
+        from training.evaluation.networks import torch_device
+
+        self._device = torch_device(device)
+        logging.getLogger("huggingface_hub").propagate = False  # it prints its lines itself
         local = Path(model).is_dir()
         try:
             config = AutoConfig.from_pretrained(model, local_files_only=local)
@@ -81,8 +86,8 @@ class DepthAnything:
         width = int(config.backbone_config.hidden_size)
         self.licence, self.terms = _size(width)[1], terms(width)
         self.metric = getattr(config, "depth_estimation_type", "relative") == "metric"
-        self._side, self._device = side, device
-        self._network: Any = network.eval().to(device)
+        self._side = side
+        self._network: Any = network.eval().to(self._device)
 
     def __call__(self, image: NDArray[np.uint8]) -> F32:
         """Depth of a picture.

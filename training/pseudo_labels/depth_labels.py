@@ -1,5 +1,6 @@
 """`pseudo-label`: each picture is labelled by its depth."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class DepthLabelling(LabellingConfig, LabelConfig):
     """One run of `python -m training pseudo-label`."""
 
     depth: Path  # folder that `python -m training depth` wrote
+    depth_settings: str = ""  # their fingerprint: a run goes on only with the same
 
 
 def make_labels(
@@ -31,6 +33,9 @@ def make_labels(
     """Label pictures by their depth; see `label_pictures`."""
     if not config.depth.is_dir():
         raise ConfigError(f"--depth takes the folder that `depth` wrote, got {config.depth}")
+    made = config.depth / "config.yaml"  # not there where the maps come from elsewhere
+    key = hashlib.sha256(made.read_bytes()).hexdigest()[:16] if made.exists() else ""
+    config = config.model_copy(update={"depth_settings": key})
 
     def label(image: NDArray[np.uint8], stem: str) -> PseudoLabel:
         depth = read_depth(_depth_file(config.depth, stem), "m")

@@ -94,14 +94,21 @@ def label_pictures(
         The table's rows; None if other processes are still at work.
 
     Raises:
-        ConfigError: the settings differ from those `out` began with, or its parent is another root.
+        ConfigError: the settings or what mask values mean differ from those `out` began with, or
+            its parent is another root.
         FrameError: the folder has no pictures, or none that may be trained on.
         OSError: a file cannot be written.
     """
     out = out.resolve()
     images, config = _with_source(config)
-    _described(out, labeller)
-    settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    earlier = _described(out, labeller).get(out.name, {}).get("labels")
+    if earlier not in (None, labeller.meaning):
+        raise ConfigError(
+            f"{out}: the labels there are of an earlier version ({earlier}, now "
+            f"{labeller.meaning}); take another --out"
+        )
+    values = config.model_dump(mode="json") | {"labels": labeller.meaning}
+    settings = yaml.safe_dump(values, sort_keys=False)
     columns = ("status", "reason", "score", *labeller.parts)
     work = Worklist(out, TABLE, columns, list(images), settings)
     for name in ("masks", "images"):

@@ -201,7 +201,10 @@ def _append(table: Path, measures: Measures) -> None:
         with table.open("ab") as file:
             file.write(_lines([asdict(measures)]))
     except OSError as error:
-        raise StorageError(f"{table} cannot be written: {error.strerror}") from error
+        raise StorageError(
+            f"{table} cannot be written ({error.strerror}); make room and start the same command "
+            "again"
+        ) from error
 
 
 def _digest(path: Path) -> str:

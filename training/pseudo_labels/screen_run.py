@@ -22,6 +22,7 @@ from training.pseudo_labels.screened_root import describe_labels, write_root
 from training.pseudo_labels.screening import ScreenConfig, Verdict, screen, summarise
 
 log = logging.getLogger("training")
+SETTINGS = "screen.yaml"  # written first: a folder without it is not of this command
 
 
 class ScreenOptions(Section):
@@ -39,7 +40,8 @@ class ScreenOptions(Section):
 
     @classmethod
     def checked(cls, **values: Any) -> "ScreenOptions":
-        """The options. Raises ConfigError that names the first one that is out of range."""
+        """The options. Raises ConfigError that names the first one that is out of range, or an
+        `out` whose files are not of this command."""
         try:
             options = cls.model_validate(values)
         except ValidationError as error:
@@ -49,6 +51,11 @@ class ScreenOptions(Section):
         labels, out = options.labels.resolve(), options.out.resolve()
         if out == labels.parent or out.is_relative_to(labels):
             raise ConfigError(f"--out {options.out} would overwrite the labels' own root")
+        taken = (out / "datasets.yaml").exists() or (out / labels.name).exists()
+        if taken and not (out / SETTINGS).exists():
+            raise ConfigError(
+                f"--out {options.out} is a data root that `screen` did not make; choose another one"
+            )
         if options.depth is not None and not options.depth.is_dir():
             raise ConfigError(f"--depth {options.depth} is not a folder")
         return options
@@ -67,7 +74,7 @@ def run_screen(options: ScreenOptions) -> list[str]:
     options.out.mkdir(parents=True, exist_ok=True)
     with log_to(options.out / "screen.log"):
         settings = yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False)
-        write_atomically(options.out / "screen.yaml", settings.encode())
+        write_atomically(options.out / SETTINGS, settings.encode())
         name = options.labels.resolve().name
         pool, description = read_pool(options.labels), describe_labels(options.labels)
         scenes = _scenes(options.scenes, description, pool)

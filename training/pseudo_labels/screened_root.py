@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from cropseg_edge.errors import ConfigError
+from cropseg_edge.errors import ConfigError, StorageError
 from cropseg_edge.files import write_atomically
 from training.pseudo_labels.pool import Candidate
 
@@ -39,6 +39,9 @@ def write_root(
 
     Files are hard links where the disk allows, else copies; those of pictures that are no longer
     kept are removed. The tables come last, so that a root with tables is complete.
+
+    Raises:
+        StorageError: a picture or mask cannot be written.
     """
     for kind in ("images", "masks"):
         folder = out / name / kind
@@ -64,7 +67,14 @@ def _link(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.part")
     temporary.unlink(missing_ok=True)
     try:
-        os.link(source, temporary)
-    except OSError:  # another disk, or one without hard links
-        shutil.copy2(source, temporary)
-    temporary.replace(target)
+        try:
+            os.link(source, temporary)
+        except OSError:  # another disk, or one without hard links
+            shutil.copy2(source, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(
+            f"{target} cannot be written ({error.strerror}); make room and start the same command "
+            "again"
+        ) from error

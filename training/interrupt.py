@@ -1,0 +1,54 @@
+"""Ctrl-C and SIGTERM wait until what was learnt can be saved."""
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+
+class Held:
+    """Notes the first SIGINT or SIGTERM instead of acting on it; a second one acts at once.
+
+    Where several processes train one network nothing is held: torchrun ends them all together.
+
+    Attributes:
+        number: of the signal that came; 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._owner = os.getpid()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Held":
+        alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+        if alone and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) != signal.SIG_IGN:  # as it is for a shell's `&`
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def act(self) -> NoReturn:
+        """What the signal would have done: KeyboardInterrupt, or for SIGTERM exit code 143."""
+        if self.number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + self.number)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        reader = os.getpid() != self._owner  # forked to read pictures; Ctrl-C reaches it, too
+        if reader and number == signal.SIGINT:
+            return
+        again, self.number = bool(self.number), number
+        if again or reader:
+            self.act()
