@@ -6,16 +6,24 @@ where every class of its set gives the same answer; 255 never counts. A predicti
 counts as an error at every pixel that counts.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cropseg_edge.errors import ConfigError
-from cropseg_edge.labelled import Labels, Meaning, Pair, read_pair, read_root
-from cropseg_edge.mask import CROP, UNKNOWN, WEED
+from cropseg_edge.frames.frame import Frame
+from cropseg_edge.health import judge
+from cropseg_edge.labelled import Labels, Meaning, Pair, read_pair
+from cropseg_edge.mask import CROP, UNKNOWN, WEED, Status
+
+if TYPE_CHECKING:
+    from cropseg_edge.segmenter import Segmenter
+
+log = logging.getLogger("cropseg_edge.evaluation")
 
 Bools = NDArray[np.bool_]
 Segment = Callable[[Labels], Labels]  # BGR uint8 [H, W, 3] -> labels uint8 [H, W]
@@ -26,43 +34,32 @@ COUNTS = ("hit", "false", "missed", "rest", "boundary_both", "boundary_either")
 BOUNDARY_SHARE = 0.02
 
 
-def evaluate(
-    segment: Segment,
-    root: Path,
-    split: str,
-    sets: Collection[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, dict[str, float]]:
-    """Figures of every set in a root that has pictures in a split.
+def evaluate_segmenter(
+    segmenter: "Segmenter", pairs: list[Pair], progress: Callable[[int], None] | None = None
+) -> dict[str, float]:
+    """Figures of pictures taken together, as of `evaluate_pairs`, and how the masks came.
 
-    Args:
-        segment: the predictor: BGR uint8 [H, W, 3] to labels uint8 [H, W] (0, 1, 2, 255).
-        root: folder with `splits.csv`, `datasets.yaml` and NAME/images, NAME/masks.
-        split: as in `splits.csv`.
-        sets: names of sets; None takes all.
-        progress: called with (done, total) after each picture.
-
-    Returns:
-        Set name to {"images": n, "vegetation.miou": percent, ...}; keys as in `evaluate_pairs`.
+    Further keys: `degraded` and `invalid`, masks of that status; `engine_failures`, the invalid
+    ones whose picture is fit. Each such picture is logged at WARNING with the reason.
 
     Raises:
-        ConfigError: the root's files are missing or not understood, or nothing is in the split.
-        FrameError: a picture or mask cannot be read.
+        FrameError: a picture or mask cannot be read or used.
+        DeviceLostError: the engine failed for good.
     """
-    chosen = {
-        name: pairs
-        for name, pairs in read_root(root, split).items()
-        if sets is None or name in sets
-    }
-    if unknown := set(sets or ()) - set(chosen):
-        raise ConfigError(f"{root} has no set {sorted(unknown)} in split {split!r}")
-    total, done, results = sum(map(len, chosen.values())), 0, {}
-    for name, pairs in chosen.items():
-        start = done
-        step = (lambda n, start=start: progress(start + n, total)) if progress else None
-        results[name] = evaluate_pairs(segment, pairs, step)
-        done += len(pairs)
-    return results
+    names = (str(pair.image) for pair in pairs)  # each picture is segmented once, in their order
+    counts: Counter[str] = Counter(degraded=0, invalid=0, engine_failures=0)
+
+    def segment(image: Labels) -> Labels:
+        frame = Frame(image, 0, "", 0, next(names))
+        mask = segmenter.segment(frame)
+        if mask.status is not Status.OK:
+            counts[mask.status.name.lower()] += 1
+            fit = judge(frame)[0] is not Status.INVALID
+            counts["engine_failures"] += fit and mask.status is Status.INVALID
+            log.warning("%s: the mask is %s: %s", frame.name, mask.status.name, mask.reason)
+        return mask.labels
+
+    return evaluate_pairs(segment, pairs, progress) | dict(counts)
 
 
 def evaluate_pairs(

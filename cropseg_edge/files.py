@@ -1,5 +1,6 @@
 """Names and files: under its final name a file is whole or not there."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -48,5 +49,22 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def check_writable(path: Path) -> None:
+    """Whether `write_atomically` can write there, asked before long work.
+
+    Raises:
+        OSError: `path` is a folder or a device, or its folder is missing or not writable; its
+            `filename` is `path`.
+    """
+    if path.is_dir():
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file, and would be replaced by one", str(path))
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -90,7 +90,7 @@ def judge(frame: Frame) -> tuple[Status, str]:
     covered = 1 - float(textured.mean())
     if covered >= COVERED:
         return _status(covered), f"partly covered picture ({covered:.0%} of it is uniform)"
-    detail = float(np.median((_differences(samples) / variance)[textured]))
+    detail = float(np.median(_differences(samples)[textured] / variance[textured]))
     if detail < BLURRED:
         reason = f"blurred picture (detail {detail:.3f}; a field in focus has 0.1 or more)"
         return Status.DEGRADED, reason

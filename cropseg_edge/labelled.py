@@ -34,8 +34,17 @@ class Pair(NamedTuple):
     meaning: Meaning
 
 
-def read_root(root: Path, split: str) -> dict[str, list[Pair]]:
-    """The pictures of a split by set, with the meaning of each set's labels. Raises ConfigError."""
+def read_root(root: Path, split: str, sets: Collection[str] | None = None) -> dict[str, list[Pair]]:
+    """The pictures of a split by set, with the meaning of each set's labels.
+
+    Args:
+        root: folder with `splits.csv`, `datasets.yaml` and NAME/images, NAME/masks.
+        split: as in `splits.csv`.
+        sets: names of sets; None takes all.
+
+    Raises:
+        ConfigError: the files are missing or not understood, or nothing is in the split or a set.
+    """
     try:
         with (root / "splits.csv").open(newline="") as file:
             rows = [
@@ -63,7 +72,9 @@ def read_root(root: Path, split: str) -> dict[str, list[Pair]]:
         pairs.setdefault(name, []).append(Pair(image, folder / "masks" / f"{stem}.png", meaning))
     if not pairs:
         raise ConfigError(f"{root / 'splits.csv'} has nothing in split {split!r}")
-    return pairs
+    if unknown := set(sets or ()) - set(pairs):
+        raise ConfigError(f"{root} has no set {sorted(unknown)} in split {split!r}")
+    return {name: found for name, found in pairs.items() if sets is None or name in sets}
 
 
 def read_folders(images: Path, masks: Path) -> list[Pair]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cropseg_edge.engines.choice import EngineChoice
-from cropseg_edge.errors import ConfigError, FrameError
+from cropseg_edge.errors import ConfigError, DeviceLostError, FrameError
 from cropseg_edge.frames.frame import Frame, FrameSource
 from cropseg_edge.frames.open import open_source
 from cropseg_edge.mask import CropMask
@@ -45,6 +45,7 @@ def run_source(
         FrameError: the source cannot be opened, fails, or has no frame that can be used.
         ConfigError: an output cannot be written, or would replace the source.
         BundleError, EngineError: the model cannot be used.
+        DeviceLostError: the GPU failed for good, or a TensorRT engine on several frames in a row.
     """
     if os.path.exists(source):  # else a camera, a URL, the simulator
         _spare(Path(source).resolve(), out, mcap, video)
@@ -77,6 +78,8 @@ def run_source(
                 recorder.record(frame, mask)
         finally:
             summary = recorder.close(failed=frames.failed + masks.refused)
+        if segmenter.lost:  # in the last frame
+            raise DeviceLostError(segmenter.lost)
     return summary
 
 

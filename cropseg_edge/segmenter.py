@@ -1,6 +1,7 @@
 """Segmenter: a camera frame goes in, a CropMask comes out; each stage timed where it happens."""
 
 import logging
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +18,7 @@ from cropseg_edge.health import check_frame, judge
 from cropseg_edge.mask import UNKNOWN, CropMask, Status
 
 log = logging.getLogger("cropseg_edge.segmenter")
+_SAY_EVERY_S = 10.0
 
 
 class Segmenter:
@@ -34,7 +36,8 @@ class Segmenter:
             them first. Takes minutes.
 
     Attributes:
-        lost: why only a new process can go on, once the GPU has failed for good; else empty.
+        lost: why only a new process can go on, once the GPU has failed for good, or a TensorRT
+            engine on several frames in a row; else empty.
 
     Raises:
         BundleError: the bundle cannot be used.
@@ -53,6 +56,7 @@ class Segmenter:
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.lost = ""
+        self._unsaid, self._say_at = 0, 0.0
         self._path: FramePath
         if isinstance(engine, str):
             self._path = open_path(
@@ -81,7 +85,7 @@ class Segmenter:
 
         Raises:
             FrameError: the image is not uint8 [H, W, 3] or has a side under 16 pixels.
-            DeviceLostError: the GPU has failed for good in a frame before.
+            DeviceLostError: what `lost` says happened in a frame before.
         """
         if self.lost:
             raise DeviceLostError(self.lost)
@@ -96,7 +100,7 @@ class Segmenter:
         except EngineError as error:
             if isinstance(error, DeviceLostError):
                 self.lost = str(error)
-            log.error("frame %s: %s", frame.name, error)
+            self._say(frame, error)
             return self._invalid(frame, str(error), watch)
         if fault:
             return self._invalid(frame, fault, watch)
@@ -138,6 +142,16 @@ class Segmenter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _say(self, frame: Frame, error: EngineError) -> None:
+        """Log a failure: the first, what ends the process, and between them one now and then."""
+        now = time.monotonic()
+        if now < self._say_at and not self.lost:
+            self._unsaid += 1
+            return
+        unsaid = f" ({self._unsaid} frames before it failed, too)" if self._unsaid else ""
+        log.error("frame %s: %s%s", frame.name, error, unsaid)
+        self._unsaid, self._say_at = 0, now + _SAY_EVERY_S
 
     def _invalid(self, frame: Frame, reason: str, watch: Watch) -> CropMask:
         size = frame.image.shape[:2]

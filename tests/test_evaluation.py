@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import ConfigError, FrameError
-from cropseg_edge.evaluation import boundary, evaluate, evaluate_pairs
-from cropseg_edge.labelled import COMPLETE, Pair, read_folders
+from cropseg_edge.evaluation import Segment, boundary, evaluate_pairs
+from cropseg_edge.labelled import COMPLETE, Pair, read_folders, read_root
 
 Labels = NDArray[np.uint8]
 
@@ -28,6 +28,13 @@ def cheat(image: Labels) -> Labels:
 
 def always(label: int) -> object:
     return lambda image: np.full(image.shape[:2], label, np.uint8)
+
+
+def evaluate(
+    segment: Segment, root: Path, split: str, sets: list[str] | None = None
+) -> dict[str, dict[str, float]]:
+    found = read_root(root, split, sets)
+    return {name: evaluate_pairs(segment, pairs) for name, pairs in found.items()}
 
 
 @pytest.fixture

@@ -99,6 +99,13 @@ def test_a_lens_that_is_covered_shows_no_field(
     assert ("partly covered" in reason) == (status is not Status.OK)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_flat_tile_is_no_arithmetic_error() -> None:
+    image = field()
+    image[:60, :80] = (40, 60, 80)
+    assert verdict(image) == (Status.OK, "")
+
+
 @pytest.mark.parametrize("light", ["sun", "cloud", "dusk", "night"])
 def test_simulated_fields_are_fit_in_every_light(light: str) -> None:
     spec = f"simulator:condition={light},species=beet,frames=2,seed=5,width=320,height=240"

@@ -1,5 +1,6 @@
 """A frame of any size comes back as a mask of that size, right to the pixel, or INVALID."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -229,6 +230,31 @@ def test_an_engine_that_fails_protects_everything_and_recovers(bundle: Bundle) -
 
     segmenter = Segmenter(bundle, engine=ScriptedEngine(script))
     assert_invalid(segmenter.segment(frame(picture(90, 60))), "out of memory")
+    assert segmenter.segment(frame(picture(90, 60))).status is Status.OK
+
+
+def test_an_engine_without_another_to_take_its_place_goes_on_trying_and_says_so_now_and_then(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = [True]
+
+    def script(image: Floats) -> Tensors:
+        if fails:
+            raise EngineError("refused")
+        return looking_at_colour(image)
+
+    now = [0.0]
+    monkeypatch.setattr("cropseg_edge.segmenter.time.monotonic", lambda: now[0])
+    segmenter = Segmenter(bundle, engine=ScriptedEngine(script))
+    for _ in range(210):  # 21 s
+        assert_invalid(segmenter.segment(frame(picture(90, 60))), "refused")
+        now[0] += 0.1
+    assert not segmenter.lost
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 3
+    assert said[0] == "frame name: refused"
+    assert re.fullmatch(r"frame name: refused \((99|100) frames before it failed, too\)", said[1])
+    fails.clear()
     assert segmenter.segment(frame(picture(90, 60))).status is Status.OK
 
 

@@ -17,6 +17,7 @@ from cropseg_edge.doctor.system import System
 from cropseg_edge.errors import FrameError
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.frames.open import open_source
+from cropseg_edge.health import judge
 from cropseg_edge.mask import Status
 from cropseg_edge.segmenter import Segmenter
 from cropseg_edge.sinks.versions import versions
@@ -89,14 +90,16 @@ def benchmark(
     }
 
 
-def load_frames(source: str, limit: int = _HELD) -> tuple[list[Frame], dict[str, Any]]:
+def load_frames(
+    source: str, limit: int = _HELD, *, topic: str | None = None
+) -> tuple[list[Frame], dict[str, Any]]:
     """The first frames of a source, decoded or rendered into memory, and what they are.
 
     Raises:
         FrameError: the source cannot be opened, or has no frame.
-        ConfigError: a simulator's specification is wrong.
+        ConfigError: a simulator's specification is wrong, or a topic is given for no bag.
     """
-    with closing(open_source(source)) as opened:
+    with closing(open_source(source, topic=topic)) as opened:
         frames = list(islice(opened, limit))
     if not frames:
         raise FrameError(f"{source}: it has no frame that can be used")
@@ -112,14 +115,26 @@ class _Work:
         self.stages: dict[str, list[float]] = {}
         self.status: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self._invalid: Counter[int] = Counter()  # by number of the frame
 
     def __call__(self, index: int) -> None:
-        mask = self._segmenter.segment(self._frames[index % len(self._frames)])
+        number = index % len(self._frames)
+        mask = self._segmenter.segment(self._frames[number])
         for stage, milliseconds in mask.stage_ms.items():
             self.stages.setdefault(stage, []).append(milliseconds)
         self.status[mask.status.name] += 1
         if mask.reason:
             self.reasons[mask.reason] += 1
+        if mask.status is Status.INVALID:
+            self._invalid[number] += 1
+
+    def engine_failures(self) -> int:
+        """Masks that are INVALID although their picture is not."""
+        return sum(
+            count
+            for number, count in self._invalid.items()
+            if judge(self._frames[number])[0] is not Status.INVALID
+        )
 
     def latencies(self, pace: Pace) -> dict[str, dict[str, float]]:
         """Percentiles by stage, then of the whole way."""
@@ -136,6 +151,7 @@ def _measured(work: _Work, pace: Pace, rate_hz: float | None) -> dict[str, Any]:
         "latency_ms": work.latencies(pace),
         "status": {status.name: work.status[status.name] for status in Status},
         "reasons": dict(work.reasons),
+        "engine_failures": work.engine_failures(),
     }
     if rate_hz is not None:
         figures |= {

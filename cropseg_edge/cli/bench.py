@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from cropseg_edge.cli.options import (
     check_json_file,
     engine_option,
     json_option,
     precision_option,
+    threads_option,
     write_json,
 )
 
@@ -29,6 +31,7 @@ def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float
 @click.command()
 @click.argument("bundle", required=False, type=_PATH)
 @click.option("--source", help="Whose frames to segment.  [default: the simulator, 640x480]")
+@click.option("--topic", help="Image topic, where the source is a bag with several.")
 @engine_option
 @precision_option
 @click.option(
@@ -46,7 +49,7 @@ def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float
     help="Instead of --frames.",
 )
 @click.option("--warm-up", type=click.IntRange(0), default=10, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of ONNX Runtime.")
+@threads_option
 @json_option
 @click.option(
     "--compare", type=_PATH, nargs=2, metavar="A B", help="Compare two such files instead."
@@ -54,6 +57,7 @@ def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float
 def bench(
     bundle: Path | None,
     source: str | None,
+    topic: str | None,
     engine: "EngineChoice",
     precision: str | None,
     rate: float | None,
@@ -68,7 +72,8 @@ def bench(
 
     Up to 16 frames of the source are decoded or rendered before, and taken in turn. With --rate
     they are released like a camera's, only the latest one waits, a frame's latency counts from its
-    release, and its deadline is the next release; frames that were skipped missed theirs.
+    release, and its deadline is the next release; frames that were skipped missed theirs. Exit code
+    2 where the engine failed on a frame, 70 where it failed for good.
 
     \b
     Examples:
@@ -79,14 +84,16 @@ def bench(
       cropseg bench --compare before.json after.json
     """
     if compare:
+        _refuse_other_options()
         _compare(*compare)
         return
     to_stdout = check_json_file(json_file)
 
     from cropseg_edge.benchmark import SOURCE, benchmark, load_frames, table
+    from cropseg_edge.errors import EngineError
     from cropseg_edge.segmenter import Segmenter
 
-    held, described = load_frames(source or SOURCE)
+    held, described = load_frames(source or SOURCE, topic=topic)
     with Segmenter(bundle, threads=threads, engine=engine, precision=precision) as segmenter:
         document = benchmark(
             segmenter, held, rate_hz=rate, count=frames, seconds=seconds, warm_up=warm_up
@@ -97,6 +104,25 @@ def bench(
         click.echo(table(document))
     if json_file is not None:
         write_json(json_file, document)
+    measured = document["measured"]
+    if failures := measured["engine_failures"]:
+        raise EngineError(
+            f"the engine failed on {failures} of {measured['frames']} frames; see the reasons"
+        )
+
+
+def _refuse_other_options() -> None:
+    context = click.get_current_context()
+    given = [
+        parameter.opts[-1] if isinstance(parameter, click.Option) else "BUNDLE"
+        for parameter in context.command.params
+        if parameter.name != "compare"
+        and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(
+            f"--compare only shows two files and measures nothing; leave out {', '.join(given)}"
+        )
 
 
 def _compare(first: Path, second: Path) -> None:

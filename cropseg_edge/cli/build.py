@@ -1,9 +1,15 @@
 """`cropseg build`: TensorRT engines of a bundle, built and tried on this device."""
 
+import contextlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from cropseg_edge.bundle import Bundle
+    from cropseg_edge.engines.tensorrt.platform import Platform
 
 
 @click.command()
@@ -18,38 +24,34 @@ import click
 @click.option(
     "--workspace-mb",
     type=click.IntRange(16, 65536),
-    default=512,
-    show_default=True,
-    help="Scratch memory that a layer of the engine may use.",
+    help="Scratch memory that a layer of the engine may use.  [default: 512]",
 )
 @click.option(
     "--max-memory",
     type=click.IntRange(0, 1 << 20),
-    default=0,
     help="MB that the build may use in all; default: TensorRT's own limit.",
 )
 @click.option(
     "--optimization-level",
     type=click.IntRange(0, 5),
-    default=3,
-    show_default=True,
-    help="0 builds fast, 5 searches long.",
+    help="0 builds fast, 5 searches long.  [default: 3]",
 )
 @click.option("--force", is_flag=True, help="Build again what is there; ends a quarantine.")
 def build(
     bundle: Path | None,
     precisions: tuple[str, ...],
-    workspace_mb: int,
-    max_memory: int,
-    optimization_level: int,
+    workspace_mb: int | None,
+    max_memory: int | None,
+    optimization_level: int | None,
     force: bool,
 ) -> None:
     """Build the TensorRT engines of BUNDLE (default: the shipped one) on this device.
 
     Takes minutes, once: engines are kept in ~/.cache/cropseg/engines (or under XDG_CACHE_HOME)
-    and built again when TensorRT, the driver, the device or the bundle change. Each one is tried
-    on the bundle's golden frames and used only if its masks are right. Fails with exit code 2
-    where none is; ONNX Runtime then goes on doing the work.
+    and built again when TensorRT, the driver, the device or the bundle change, or where one of
+    the settings above is given and differs. Each one is tried on the bundle's golden frames and
+    used only if its masks are right. Where a build fails, an engine that was accepted before
+    stays. Fails with exit code 2 where none of those asked for may be used.
 
     Never run on a Jetson so far: please report what happens.
 
@@ -86,23 +88,41 @@ def build(
         f"{checked.manifest.name} for {device.name} (compute capability "
         f"{device.compute_capability}), TensorRT {platform.trt.__version__}, CUDA {device.driver}"
     )
+    settings = {
+        "workspace_mb": workspace_mb,
+        "max_memory_mb": max_memory,
+        "optimization_level": optimization_level,
+    }
+    given = {name: value for name, value in settings.items() if value is not None}
     accepted = build_and_accept(
         platform,
         checked,
         precisions,
-        BuildSettings(
-            workspace_mb=workspace_mb,
-            max_memory_mb=max_memory,
-            optimization_level=optimization_level,
-        ),
+        BuildSettings.model_validate(given) if given else None,
         force=force,
         must_keep=True,
         say=click.echo,
         tick=tick,
     )
     if not accepted:
+        others = ", ".join(_usable(platform, checked))
+        goes_on = f"{others}, accepted before" if others else "ONNX Runtime"
         raise EngineError(
             f"no TensorRT engine of {checked.path.name} was accepted, for the reasons above; "
-            "`--engine auto` goes on with ONNX Runtime"
+            f"`--engine auto` goes on with {goes_on}"
         )
     click.echo(f"ready: {', '.join(accepted)}; `--engine auto` takes the fastest")
+
+
+def _usable(platform: "Platform", bundle: "Bundle") -> list[str]:
+    """The precisions whose engines may be used here."""
+    from cropseg_edge.engines.tensorrt.build import chain
+    from cropseg_edge.engines.tensorrt.open import read_accepted
+    from cropseg_edge.errors import EngineError
+
+    usable = []
+    for precision in chain(bundle):
+        with contextlib.suppress(EngineError):
+            read_accepted(platform, bundle, precision)
+            usable.append(precision)
+    return usable

@@ -1,8 +1,12 @@
 """`cropseg info`: what a bundle is, in readable form."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from cropseg_edge.bundle import Bundle
 
 
 @click.command()
@@ -34,8 +38,7 @@ def info(bundle: Path | None) -> None:
         f"mean {list(spec.mean)}, std {list(spec.std)}",
         "engines": ", ".join(f"{engine} ({graph})" for engine, graph in manifest.graphs.items()),
         "precisions": ", ".join(
-            f"{engine} {'/'.join(manifest.precisions(engine))} "
-            f"(runs {checked.default_precision(engine)})"
+            f"{engine} {'/'.join(manifest.precisions(engine))} (runs {_runs(checked, engine)})"
             for engine in manifest.graphs
         ),
         "upsampler": f"FADE{lite}, {gated}, 5x5, x{manifest.upsampler.scale}",
@@ -62,3 +65,9 @@ def info(bundle: Path | None) -> None:
     for name, figures in manifest.metrics.items():
         text = ", ".join(f"{key} {value:.1f}" for key, value in figures.items())
         click.echo(f"  {name:<24}{text}")
+
+
+def _runs(bundle: "Bundle", engine: str) -> str:
+    if engine == "tensorrt":
+        return "the fastest that the device accepts"
+    return bundle.default_precision(engine)

@@ -11,9 +11,9 @@ import click
 
 from cropseg_edge import __version__
 from cropseg_edge.cli.lazy import LazyGroup
-from cropseg_edge.errors import CropSegError
+from cropseg_edge.errors import CropSegError, DeviceLostError
 
-USAGE_ERROR, INTERRUPTED = 2, 130
+USAGE_ERROR, LOST, INTERRUPTED = 2, 70, 130
 
 COMMANDS = {
     "run": "cropseg_edge.cli.run:run",
@@ -42,7 +42,10 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 2 a wrong use, input or machine, 130 interrupted.
+    """Run the command line and exit.
+
+    Exit codes: 0 done, 2 a wrong use, input or machine, 70 the GPU or its engine failed for good
+    so that a new process is needed, 130 interrupted.
 
     Args:
         arguments: without the program's name; None takes those of the process.
@@ -72,7 +75,7 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         return 0
     except CropSegError as error:
         click.echo(f"error: {error}", err=True)
-        return USAGE_ERROR
+        return LOST if isinstance(error, DeviceLostError) else USAGE_ERROR
     except ImportError as error:
         click.echo(f"error: {error}; `cropseg doctor` tells what this machine lacks", err=True)
         return USAGE_ERROR

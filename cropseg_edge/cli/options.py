@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from cropseg_edge.files import write_atomically
+from cropseg_edge.files import check_writable, write_atomically
 
 engine_option = click.option(
     "--engine",
@@ -19,6 +19,11 @@ precision_option = click.option(
     type=click.Choice(["fp32", "fp16", "int8"]),
     help="Graph to run; default: the fastest accepted engine, or the bundle's own choice.",
 )
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    help="CPU threads of ONNX Runtime; default: the physical cores, at most 4.",
+)
 json_option = click.option(
     "--json",
     "json_file",
@@ -28,10 +33,20 @@ json_option = click.option(
 
 
 def check_json_file(path: Path | None) -> bool:
-    """Whether the JSON goes to standard output. UsageError: there is no folder for the file."""
-    if path is not None and not path.parent.is_dir():
+    """Whether the JSON goes to standard output.
+
+    Raises:
+        UsageError: there is no folder for the file.
+        OSError: the file cannot be written; better said now than after all the work.
+    """
+    if path is None:
+        return False
+    if str(path) == "-":
+        return True
+    if not path.parent.is_dir():
         raise click.UsageError(f"--json: there is no folder {path.parent}")
-    return str(path) == "-"
+    check_writable(path)
+    return False
 
 
 def write_json(path: Path, document: object) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cropseg_edge.cli.options import engine_option, precision_option
+from cropseg_edge.cli.options import engine_option, precision_option, threads_option
 
 if TYPE_CHECKING:
     from cropseg_edge.engines.choice import EngineChoice
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--topic", help="Image topic, where the source is a bag with several.")
 @engine_option
 @precision_option
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of ONNX Runtime.")
+@threads_option
 def run(
     source: str,
     out: Path,

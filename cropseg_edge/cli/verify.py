@@ -88,7 +88,8 @@ def _verify_tensorrt(bundle: "Bundle", precision: str | None) -> None:
         except EngineError as error:
             click.echo(f"{name}: {error}")
             continue
-        if (judged := try_engine(platform, bundle, name, engine, click.echo)) is not None:
+        judged = try_engine(platform, bundle, name, engine, click.echo, must_keep=True)
+        if judged is not None:
             accepted[name] = judged
     if not accepted:
         raise EngineError(

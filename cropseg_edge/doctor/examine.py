@@ -20,6 +20,7 @@ CHECKS: dict[str, Check] = {
     "python": packages.python,
     "numpy": packages.numpy,
     "opencv": packages.opencv,
+    "simplejpeg": packages.simplejpeg,
     "onnxruntime": packages.onnxruntime,
     "bundle": packages.bundle,
     "fade": packages.fade,

@@ -50,6 +50,14 @@ def opencv(system: System) -> Finding:
     return Finding("opencv", Status.OK, found, data=answer)
 
 
+def simplejpeg(system: System) -> Finding:
+    """The decoder of JPEG that tells where data are damaged."""
+    answer = system.probe("simplejpeg")
+    if "error" in answer:
+        return Finding("simplejpeg", Status.FAIL, answer["error"], _INSTALL, data=answer)
+    return Finding("simplejpeg", Status.OK, f"{answer['version']} decoded a JPEG", data=answer)
+
+
 def onnxruntime(system: System) -> list[Finding]:
     """ONNX Runtime, and every provider that it offers, each proven by running a convolution."""
     answer = system.probe("onnxruntime")

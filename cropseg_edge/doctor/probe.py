@@ -45,6 +45,15 @@ def opencv() -> Answer:
     }
 
 
+def simplejpeg() -> Answer:
+    """Place of the decoder of JPEG, which has decoded one."""
+    import numpy as np
+
+    decoder = importlib.import_module("simplejpeg")
+    size = decoder.decode_jpeg(decoder.encode_jpeg(np.zeros((16, 24, 3), np.uint8))).shape
+    return {"version": metadata.version("simplejpeg"), "file": decoder.__file__, "size": list(size)}
+
+
 def onnxruntime() -> Answer:
     """Version, the distributions that bring it and the providers that it was compiled with."""
     import onnxruntime as ort
@@ -207,6 +216,7 @@ PROBES: dict[str, Callable[..., Answer]] = {
     for probe in (
         numpy,
         opencv,
+        simplejpeg,
         onnxruntime,
         provider,
         int8,

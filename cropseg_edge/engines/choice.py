@@ -7,7 +7,7 @@ from cropseg_edge.bundle import Bundle
 from cropseg_edge.cpu_path import CpuPath
 from cropseg_edge.engines.onnxruntime import OnnxRuntimeEngine
 from cropseg_edge.engines.protocol import FramePath
-from cropseg_edge.errors import ConfigError, EngineError
+from cropseg_edge.errors import BundleError, ConfigError, EngineError
 
 log = logging.getLogger("cropseg_edge.engines")
 
@@ -49,7 +49,7 @@ def open_path(
 
     try:
         return open_accepted(load_platform(), bundle, precision, build_if_missing=build_if_missing)
-    except EngineError as error:
+    except (EngineError, BundleError) as error:
         if engine == "tensorrt":
             raise
         if tensorrt_expected():

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from cropseg_edge.errors import FrameError
@@ -22,6 +23,7 @@ MAX_COMPRESSED_PIXELS = 50_000_000
 """Compressed images that say they are larger are refused before anything is allocated."""
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_EXIF = b"Exif"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _COLOUR = ("16UC1", "32FC1"), ("bgr8", "rgb8")
 
@@ -113,6 +115,12 @@ def decode_compressed(data: Buffer, *, message_format: str = "") -> Image:
     Returns:
         uint8 [H, W, 3], BGR.
 
+    Damage in the middle of a JPEG makes bands of wrong colour in which crop looks like background.
+    OpenCV decodes that without a word. The decoder used here stops where libjpeg has a warning: in
+    860 pictures with 50 wrong bytes that was in 99 % (with 10 in 91 %, with 5 in 76 %), in 1866
+    whole ones never, and the pixels are OpenCV's. Web cameras that put stray bytes before a marker
+    are refused as well, for that is also what damage looks like.
+
     Raises:
         FrameError: depth or a Bayer mosaic by its format; empty, neither JPEG nor PNG, cut short,
             damaged, or larger than 50 megapixels.
@@ -122,9 +130,11 @@ def decode_compressed(data: Buffer, *, message_format: str = "") -> Image:
     if not len(raw):
         raise FrameError("compressed image is empty: 0 bytes came")
     if raw[:2] == _JPEG_START:
-        width, height = _check_jpeg(bytes(raw))
+        width, height, turned = _check_jpeg(bytes(raw))
+        decode = _decode_turned_jpeg if turned else _decode_jpeg
     elif raw[:8] == _PNG_START:
         width, height = _check_png(raw)
+        decode = _decode_with_opencv
     else:
         raise FrameError(
             f"compressed image is neither JPEG nor PNG: it starts with {bytes(raw[:8]).hex(' ')}"
@@ -134,10 +144,7 @@ def decode_compressed(data: Buffer, *, message_format: str = "") -> Image:
             f"compressed image says it is {width}x{height}: "
             f"expected 1 to {MAX_COMPRESSED_PIXELS // 1_000_000} million pixels"
         )
-    image = _imdecode(raw)
-    if image is None:
-        raise FrameError(f"compressed image of {len(raw)} bytes is damaged: OpenCV cannot read it")
-    return image
+    return decode(raw)
 
 
 def _check_format(message_format: str) -> None:
@@ -155,21 +162,41 @@ def _check_format(message_format: str) -> None:
         )
 
 
-def _imdecode(raw: memoryview) -> Image | None:
+def _decode_with_opencv(raw: memoryview) -> Image:
     try:
         image = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
-        return None
-    return None if image is None else np.asarray(image, np.uint8)
+        image = None
+    if image is None:
+        raise FrameError(f"compressed image of {len(raw)} bytes is damaged: OpenCV cannot read it")
+    return np.asarray(image, np.uint8)
 
 
-def _check_jpeg(raw: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG that is complete from its header to its end marker.
+def _decode_jpeg(raw: memoryview) -> Image:
+    """Without its EXIF orientation."""
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(raw, "BGR", strict=True), np.uint8)
+    except ValueError as error:
+        reason = str(error).removeprefix("Corrupt JPEG data: ")
+        raise FrameError(
+            f"JPEG data is damaged, or of a kind that cannot be checked ({reason}); "
+            "if this comes with every frame of a camera, take its raw images"
+        ) from error
 
-    OpenCV before 4.11 decodes a truncated JPEG and fills the rest with grey: only the end marker
-    tells. Entropy-coded data never contain it (0xff is stuffed), headers before the scan may.
+
+def _decode_turned_jpeg(raw: memoryview) -> Image:
+    _decode_jpeg(raw)  # is it whole?
+    return _decode_with_opencv(raw)
+
+
+def _check_jpeg(raw: bytes) -> tuple[int, int, bool]:
+    """Width, height and whether it may have an EXIF orientation, of a JPEG that has an end marker.
+
+    One that is cut short is told from a damaged one by its end marker. Entropy-coded data never
+    contain it (0xff is stuffed), headers before the scan may.
     """
     size: tuple[int, int] | None = None
+    exif = False
     at = 2
     while at + 4 <= len(raw) and raw[at] == 0xFF:
         marker = raw[at + 1]
@@ -182,10 +209,12 @@ def _check_jpeg(raw: bytes) -> tuple[int, int]:
                 break
             height = int.from_bytes(raw[at + 5 : at + 7], "big")
             size = int.from_bytes(raw[at + 7 : at + 9], "big"), height
+        elif marker == 0xE1 and raw[at + 4 : at + 8] == _EXIF:
+            exif = True
         elif marker == 0xDA:  # start of scan: the rest is entropy-coded
             if size is None or raw.rfind(_JPEG_END, at + 2 + length) < 0:
                 break
-            return size
+            return *size, exif
         at += 2 + length
     raise FrameError(f"JPEG is cut short or damaged: {len(raw)} bytes without a complete scan")
 

@@ -1,6 +1,7 @@
 """`cropseg bench` and what is under it, with a network of a millisecond."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,13 +10,15 @@ import pytest
 
 from cropseg_edge.benchmark import benchmark, load_frames, table
 from cropseg_edge.benchmark.sensors import Sensors
-from cropseg_edge.errors import FrameError
+from cropseg_edge.engines.onnxruntime import OnnxRuntimeEngine
+from cropseg_edge.errors import EngineError, FrameError
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.segmenter import Segmenter
 from tests.cli.conftest import Cropseg, cropseg
 from tests.doctor.conftest import Planted, orin, plant
+from tests.frames.conftest import RAW, raw_fields, write_bag
 
-__all__ = ["cropseg", "orin"]
+__all__ = ["cropseg", "orin", "write_bag"]
 
 STAGES = ["check", "preprocess", "engine", "fade", "decode", "end to end"]
 
@@ -78,6 +81,45 @@ def test_an_engine_that_fails_is_not_praised_for_its_speed(
         document = benchmark(segmenter, [black], count=3, warm_up=0, system=orin)
     assert document["verdict"].endswith("NOT USABLE: 3 of 3 masks are INVALID")
     assert sum(document["measured"]["reasons"].values()) == 3
+    assert document["measured"]["engine_failures"] == 0, "the picture is at fault"
+
+
+def test_the_command_fails_where_the_engine_did(
+    cropseg: Cropseg,
+    tmp_path: Path,
+    tiny_bundle_path: Path,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(self: OnnxRuntimeEngine, image: np.ndarray) -> object:
+        raise EngineError("out of luck")
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "infer", fail)
+    out = tmp_path / "bench.json"
+    result = cropseg(
+        "bench", tiny_bundle_path, "--source", pictures, "--frames", 3, "--warm-up", 0,
+        "--engine", "onnxruntime", "--json", out,
+    )  # fmt: skip
+    assert result.code == 2
+    assert "  3 x out of luck" in result.out
+    assert "error: the engine failed on 3 of 3 frames" in result.err
+    assert json.loads(out.read_text())["measured"]["engine_failures"] == 3
+
+
+def test_the_topic_of_a_bag_can_be_chosen(
+    tmp_path: Path, write_bag: Callable[..., Path], cropseg: Cropseg
+) -> None:
+    images = {
+        "/left": np.full((48, 64, 3), 90, np.uint8),
+        "/right": np.zeros((32, 48, 3), np.uint8),
+    }
+    messages = [(topic, RAW, 1, raw_fields(image)) for topic, image in images.items()]
+    bag = write_bag(tmp_path / "bag", messages)
+    assert load_frames(str(bag))[1]["width"] == 64
+    assert load_frames(str(bag), topic="/right")[1]["width"] == 48
+    result = cropseg("bench", "--source", bag, "--topic", "/up")
+    assert result.code == 2
+    assert "/up" in result.err
 
 
 def test_a_source_without_a_frame_is_refused(tmp_path: Path) -> None:
@@ -152,6 +194,9 @@ def test_two_measurements_side_by_side(
     assert result.code == 0, result
     (line,) = [line for line in result.out.splitlines() if line.startswith("engine")]
     assert line.split()[2:4] == ["2.0", f"{first / 2:.2f}"]
+    ignored = cropseg("bench", tiny_bundle_path, "--compare", *files, "--json", tmp_path / "c.json")
+    assert ignored.code == 2
+    assert "leave out BUNDLE, --json" in ignored.err
 
 
 @pytest.mark.parametrize(

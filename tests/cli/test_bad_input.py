@@ -248,6 +248,27 @@ def test_a_figures_file_without_its_folder(
     assert "no folder" in result.err
 
 
+@pytest.mark.parametrize("command", ["bench", "doctor", "eval"])
+def test_a_figures_file_that_cannot_be_written_is_said_before_anything_is_measured(
+    cropseg: Cropseg, tmp_path: Path, command: str
+) -> None:
+    arguments = [tmp_path / "nothing"] if command == "eval" else []
+    result = cropseg(command, *arguments, "--json", tmp_path)
+    assert result.code == 2
+    assert result.err == f"error: {tmp_path}: Is a directory\n"
+    assert not result.out
+
+
+@pytest.mark.parametrize("command", ["bench", "eval", "run"])
+def test_more_threads_than_any_board_has_are_refused(
+    cropseg: Cropseg, tmp_path: Path, command: str
+) -> None:
+    sources = {"bench": [], "eval": [tmp_path], "run": [tmp_path, "--out", tmp_path / "out"]}
+    result = cropseg(command, *sources[command], "--threads", 99999)
+    assert result.code == 2
+    assert "99999 is not in the range" in result.err
+
+
 @pytest.mark.parametrize(
     "arguments", [("fly",), ("run",), ("run", "0"), ("run", "0", "--out", "x", "--max-frames", "0")]
 )

@@ -14,6 +14,8 @@ import pytest
 
 from cropseg_edge.bundle import read_bundle
 from cropseg_edge.cli.main import COMMANDS
+from cropseg_edge.engines.onnxruntime import OnnxRuntimeEngine
+from cropseg_edge.errors import EngineError
 from tests.cli.conftest import Cropseg
 
 
@@ -109,6 +111,62 @@ def test_eval_of_a_root(
     assert document["images"] == 1
     assert document["crop.miou"] > 75
     assert "vegetation.miou" not in document, "0 may be weed: vegetation is left open"
+
+
+def test_eval_counts_and_names_what_the_engine_failed_on(
+    cropseg: Cropseg,
+    tmp_path: Path,
+    field: Path,
+    tiny_bundle_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    infer, calls = OnnxRuntimeEngine.infer, []
+
+    def fail_on_the_second(self: OnnxRuntimeEngine, image: np.ndarray) -> object:
+        calls.append(image)
+        if len(calls) == 2:
+            raise EngineError("out of luck")
+        return infer(self, image)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "infer", fail_on_the_second)
+    figures, b = tmp_path / "figures.json", field / "images/b.png"
+    command = ("eval", field / "images", field / "masks", "--bundle", tiny_bundle_path)
+    result = cropseg(*command, "--json", figures, "--engine", "onnxruntime")
+    assert result.code == 2
+    assert f"warning: {b}: the mask is INVALID: out of luck" in result.err
+    assert "the engine failed on 1 of 2 pictures" in result.err
+    assert result.out.splitlines()[-1].split("|")[1:5] == [
+        f" {'images':<20} ", "      2 ", "      1 ", " crop       "
+    ]  # fmt: skip
+    document = json.loads(figures.read_text())
+    assert (document["invalid"], document["engine_failures"]) == (1, 1)
+    assert document["engine"] == {"name": "onnxruntime", "precision": "fp32"}
+
+
+def test_eval_does_not_blame_the_engine_for_a_dark_picture(
+    cropseg: Cropseg, field: Path, tiny_bundle_path: Path
+) -> None:
+    cv2.imwrite(str(field / "images/b.png"), np.zeros((96, 128, 3), np.uint8))
+    command = ("eval", field / "images", field / "masks", "--bundle", tiny_bundle_path)
+    result = cropseg(*command, "--json", "-")
+    assert result.code == 0, result
+    assert "b.png: the mask is INVALID: dark picture" in result.err
+    document = json.loads(result.out)
+    assert (document["invalid"], document["engine_failures"]) == (1, 0)
+
+
+def test_eval_without_a_known_pixel_has_nothing_to_say(
+    cropseg: Cropseg, tmp_path: Path, field: Path, tiny_bundle_path: Path
+) -> None:
+    for mask in (field / "masks").iterdir():
+        cv2.imwrite(str(mask), np.full((96, 128), 255, np.uint8))
+    figures = tmp_path / "figures.json"
+    result = cropseg(
+        "eval", field / "images", field / "masks", "--bundle", tiny_bundle_path, "--json", figures
+    )
+    assert result.code == 2
+    assert "nothing to compare with" in result.err
+    assert not figures.exists()
 
 
 def test_info_shows_licence_training_data_and_hash(

@@ -63,6 +63,45 @@ def test_verify_quarantines_and_goes_on_to_the_next(
     assert "no TensorRT engine of tiny.cropseg passed" in result.err
 
 
+def test_a_plain_build_keeps_what_was_built_with_less_memory(
+    cropseg: Cropseg, robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ["--workspace-mb", "128", "--max-memory", "2000", "--optimization-level", "2"]
+    assert cropseg("build", bundle.path, "--precision", "fp16", *small).code == 0
+    monkeypatch.setattr("cropseg_edge.engines.tensorrt.build.available_memory_mb", lambda: 100)
+    result = cropseg("build", bundle.path, "--precision", "fp16")
+    assert result.code == 0, result
+    assert "ready: fp16" in result.out
+    assert robot.count("build") == 1
+    result = cropseg("build", bundle.path, "--precision", "fp16", "--workspace-mb", "512")
+    assert "100 MB are free" in result.out
+    assert "ready: fp16" in result.out
+    result = cropseg("build", bundle.path, "--precision", "int8")
+    assert result.code == 2
+    assert "`--engine auto` goes on with fp16, accepted before" in result.err
+
+
+def test_run_ends_with_70_where_its_engine_fails_for_good(
+    cropseg: Cropseg, robot: Robot, bundle: Bundle, tmp_path: Path
+) -> None:
+    assert cropseg("build", bundle.path, "--precision", "int8").code == 0
+    robot.runs("int8=fails-later")
+    source, out = "simulator:frames=20,width=128,height=96", tmp_path / "out"
+    result = cropseg("run", source, "--out", out, "--bundle", bundle.path)
+    assert result.code == 70
+    assert "failed on 5 frames in a row" in result.err
+    assert '"INVALID": 5' in (out / "summary.json").read_text()
+    result = cropseg("run", source, "--out", out, "--bundle", bundle.path)
+    assert result.code == 0
+    assert "ONNX Runtime on the CPU is used" in result.err
+
+
+def test_info_does_not_say_which_tensorrt_engine_runs(cropseg: Cropseg, bundle: Bundle) -> None:
+    said = cropseg("info", bundle.path).out
+    assert "onnxruntime fp32 (runs fp32)" in said
+    assert "tensorrt fp32/fp16/int8 (runs the fastest that the device accepts)" in said
+
+
 def test_build_without_an_accepted_engine_fails(
     cropseg: Cropseg, robot: Robot, bundle: Bundle
 ) -> None:

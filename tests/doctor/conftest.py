@@ -18,6 +18,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "v4l2": True,
         "ffmpeg": True,
     },
+    "simplejpeg": {"version": "1.9.0", "file": "/venv/simplejpeg/__init__.py", "size": [16, 24, 3]},
     "onnxruntime": {
         "version": "1.20.1",
         "distributions": ["onnxruntime"],

@@ -23,7 +23,7 @@ __all__ = ["cropseg"]
 
 def test_this_machine_for_real() -> None:
     found = {finding.check: finding for finding in examine(System())}
-    for name in ("numpy", "opencv", "onnxruntime", "bundle"):
+    for name in ("numpy", "opencv", "simplejpeg", "onnxruntime", "bundle"):
         assert found[name].status is Status.OK, found[name]
     assert found["  CPU"].data["ran"] is True
     assert found["python"].data["prefix"] == sys.prefix
@@ -39,7 +39,7 @@ def test_the_model_that_proves_a_provider_is_one_convolution() -> None:
     assert [node.op_type for node in model.graph.node] == ["Conv"]
 
 
-@pytest.mark.parametrize("name", ["numpy", "opencv", "onnxruntime", "bundle"])
+@pytest.mark.parametrize("name", ["numpy", "opencv", "simplejpeg", "onnxruntime", "bundle"])
 def test_a_package_that_every_frame_needs_and_is_not_there_is_broken(
     orin: Planted, name: str
 ) -> None:

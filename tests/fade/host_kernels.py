@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -28,29 +29,38 @@ _C_TYPES = {
     "f": ctypes.c_float,
 }
 Array = NDArray[Any]
+BUILT = "FADE_HOST_KERNELS"  # in the environment: the file, once it is built
+_kept: list[TemporaryDirectory[str]] = []  # until the process ends
 
 
 @cache
 def library() -> ctypes.CDLL:
     """The kernels as host functions: three integers of grid, then a kernel's parameters."""
-    compiler = shutil.which("c++") or shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no C++ compiler: the CUDA source cannot be run on the host")
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "fade.so"
-        subprocess.run(
-            [
-                compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
-                "-Wno-unknown-pragmas", "-shared", "-fPIC", "-x", "c++", SOURCE, "-o", path,
-            ],
-            check=True,
-        )  # fmt: skip
-        handle = ctypes.CDLL(str(path))
+    handle = ctypes.CDLL(os.environ.get(BUILT) or _build())
     for name, codes in PARAMETERS.items():
         function = getattr(handle, name)
         function.argtypes = [*[ctypes.c_int] * 3, *(_C_TYPES[code] for code in codes)]
         function.restype = None
     return handle
+
+
+def _build() -> str:
+    """Compile once; the processes that this one starts find the file by the environment."""
+    compiler = shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no C++ compiler: the CUDA source cannot be run on the host")
+    folder = TemporaryDirectory()
+    _kept.append(folder)
+    path = str(Path(folder.name) / "fade.so")
+    subprocess.run(
+        [
+            compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
+            "-Wno-unknown-pragmas", "-shared", "-fPIC", "-x", "c++", SOURCE, "-o", path,
+        ],
+        check=True,
+    )  # fmt: skip
+    os.environ[BUILT] = path
+    return path
 
 
 class HostLauncher:

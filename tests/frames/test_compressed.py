@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cropseg_edge.errors import FrameError
 from cropseg_edge.frames.encodings import decode_compressed
+from cropseg_edge.frames.open import open_source
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 JPEGS = {
@@ -25,6 +26,57 @@ PNG = cv2.imencode(".png", NOISE)[1].tobytes()
 def test_jpeg_comes_back(kind: str) -> None:
     expected = cv2.imdecode(np.frombuffer(JPEGS[kind], np.uint8), cv2.IMREAD_COLOR)
     assert np.array_equal(decode_compressed(JPEGS[kind]), expected)
+
+
+@pytest.fixture(scope="module")
+def field() -> np.ndarray:
+    """A simulated field, BGR uint8 [480, 640, 3]."""
+    (frame,) = open_source("simulator:species=maize,frames=1,seed=4,width=640,height=480")
+    return frame.image
+
+
+QUALITIES = [(cv2.IMWRITE_JPEG_QUALITY, quality) for quality in (40, 60, 75, 90, 95)]
+KINDS = [*QUALITIES, (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 16)]
+
+
+def with_wrong_bytes(data: bytes, count: int, rng: np.random.Generator) -> bytes:
+    """That many bytes of the scan, anywhere, get another value."""
+    damaged = np.frombuffer(data, np.uint8).copy()
+    start = data.index(b"\xff\xda") + 14  # marker and header of the scan
+    at = rng.choice(np.arange(start, len(data) - 2), count, replace=False)
+    damaged[at] += rng.integers(1, 256, count, dtype=np.uint8)
+    return damaged.tobytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_jpeg_with_fifty_wrong_bytes_is_refused(
+    kind: tuple[int, int], field: np.ndarray, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data, rng = cv2.imencode(".jpg", field, kind)[1].tobytes(), np.random.default_rng(0)
+    assert np.array_equal(
+        decode_compressed(data), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    )
+    refused = 0
+    for _ in range(50):
+        try:
+            decode_compressed(with_wrong_bytes(data, 50, rng))
+        except FrameError as error:
+            refused += 1
+            assert "damaged" in str(error)  # noqa: PT017 (not every one is refused)
+    assert refused >= 45, "safety.md, F2: 90 %"
+    assert capfd.readouterr().err == "", "libjpeg prints nothing of its own"
+
+
+def test_a_turned_jpeg_is_upright_and_refused_when_damaged(field: np.ndarray) -> None:
+    data = cv2.imencode(".jpg", field)[1].tobytes()
+    entry = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)  # the top is on the right
+    exif = b"Exif\0\0MM\0\x2a" + struct.pack(">IH", 8, 1) + entry + bytes(4)
+    header = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    upright = decode_compressed(data[:2] + header + data[2:])
+    assert np.array_equal(upright, cv2.rotate(decode_compressed(data), cv2.ROTATE_90_CLOCKWISE))
+    damaged = with_wrong_bytes(data, 50, np.random.default_rng(0))
+    with pytest.raises(FrameError, match="damaged"):
+        decode_compressed(damaged[:2] + header + damaged[2:])
 
 
 def test_png_comes_back_exactly() -> None:

@@ -234,3 +234,21 @@ def test_bad_bag_messages_are_skipped(
     assert [frame.sequence for frame in frames] == [0, 2, 4]
     assert source.failed == 2
     assert "message 1: image encoding '32FC1' is not supported" in caplog.text
+
+
+def test_damaged_jpegs_in_a_bag_are_skipped(
+    tmp_path: Path,
+    jpeg: bytes,
+    write_bag: Callable[..., Path],
+    compressed: Callable[..., dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    damaged = jpeg[:-10] + b"\x55\x55" + jpeg[-8:]  # OpenCV decodes it without a word
+    messages = [jpeg, damaged, jpeg]
+    bag = write_bag(
+        tmp_path / "bag", [("/c", COMPRESSED, 1 + n, compressed(m)) for n, m in enumerate(messages)]
+    )
+    source = open_source(bag)
+    assert [frame.sequence for frame in read(source)] == [0, 2]
+    assert source.failed == 1
+    assert "message 1: JPEG data is damaged" in caplog.text

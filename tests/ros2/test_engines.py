@@ -165,6 +165,47 @@ def test_a_lost_gpu_says_invalid_and_ends_the_process_with_70(
         assert harness.statuses[-1].status == 2
 
 
+def test_an_engine_that_keeps_failing_ends_the_process_and_the_next_takes_its_place(
+    start: Start,
+    harness: Harness,
+    robot: Robot,
+    bundle: Bundle,
+) -> None:
+    build_and_accept(robot.platform(), bundle, ["fp16"])
+    robot.runs("fp16=fails-later")
+    graph = start(bundle, autostart=True)
+    harness.wait(lambda: harness.image.get_subscription_count() == 1, 20)
+
+    def ended() -> bool:
+        harness.image.publish(harness.rgb())
+        return graph.ended("segmentation_node")
+
+    with pytest.raises(GraphError, match="exit code 70"):
+        harness.wait(ended, timeout_s=20)
+    graph.forget("segmentation_node")
+    assert "failed on 5 frames in a row" in log(graph)
+    graph = start(bundle, autostart=True)
+    harness.wait(lambda: "on onnxruntime fp32" in log(graph), 20)
+    graph.stop("segmentation_node")
+
+
+def test_a_signal_while_an_engine_loads_ends_the_process_well_and_is_no_crash(
+    start: Start,
+    harness: Harness,
+    robot: Robot,
+    bundle: Bundle,
+) -> None:
+    platform = robot.platform()
+    build_and_accept(platform, bundle, ["fp16"])
+    loads = robot.count("load")
+    robot.runs("fp16=slow-load")
+    graph = start(bundle, autostart=True)
+    harness.wait(lambda: robot.count("load") > loads, 20)
+    assert platform.cache.sidecar(bundle, "fp16").starts == 1
+    graph.stop("segmentation_node")  # fails where the exit code is not 0
+    assert platform.cache.sidecar(bundle, "fp16").starts == 0
+
+
 def test_a_gpu_that_is_lost_in_configure_ends_the_process_with_70(
     start: Start,
     harness: Harness,

@@ -1,5 +1,6 @@
 """Building a bundle's engines on this device: checked, locked, cached, tried, in this order."""
 
+import errno
 import hashlib
 import logging
 import time
@@ -12,6 +13,7 @@ from cropseg_edge.bundle import Bundle
 from cropseg_edge.engines.tensorrt.accept import (
     accept,
     check_starts,
+    check_verdict,
     judged_here,
     quarantined,
 )
@@ -24,7 +26,6 @@ from cropseg_edge.engines.tensorrt.platform import MODULE, Platform
 from cropseg_edge.engines.tensorrt.settings import BuildSettings
 from cropseg_edge.errors import (
     BundleError,
-    DeviceLostError,
     DeviceMemoryError,
     EngineError,
     StorageError,
@@ -33,6 +34,7 @@ from cropseg_edge.errors import (
 log = logging.getLogger("cropseg_edge.engines.tensorrt")
 Say = Callable[[str], None]
 
+SMALL = BuildSettings(workspace_mb=128, max_memory_mb=2000, optimization_level=2)  # as in ADVICE
 _FILES = 4  # sizes of the graph: itself, the engine twice, and what was measured
 _BUILDER_MB = 1000  # what TensorRT itself takes, by rule of thumb; not measured on a board
 
@@ -58,22 +60,27 @@ def build_and_accept(
     Args:
         precisions: which; none: INT8 and FP16 where the bundle has them, and FP32 only where
             neither of them is accepted.
-        settings: of the builder.
+        settings: of the builder; None takes an engine that is there whatever its settings, and
+            builds with the defaults.
         force: build what is there already, too.
-        must_keep: an engine that cannot be stored is an error, not a warning.
+        must_keep: an engine or a verdict that cannot be stored is an error, not a warning.
         say: called with what happened, line by line.
         tick: called about once a second during a build.
 
     Returns:
-        The accepted engines by precision; what failed was said.
+        The accepted engines by precision; what failed was said. Where a build fails, an engine
+        that was accepted before stays.
 
     Raises:
-        BundleError: the bundle has no graph of a precision.
-        StorageError: with `must_keep`, an engine cannot be stored.
-        DeviceLostError: an engine took the GPU down; the others were not tried.
+        BundleError: the bundle has no graph of a precision, or no golden frames.
+        StorageError: with `must_keep`, an engine or its verdict cannot be stored.
     """
     for precision in precisions:
         bundle.graph("tensorrt", precision)
+    if not bundle.manifest.golden:
+        raise BundleError(
+            f"{bundle.path.name} has no golden frames to try engines on: export it again with some"
+        )
     wanted = [p for p in chain(bundle) if p in precisions]
     first = wanted or [p for p in chain(bundle) if p != "fp32"]
     accepted: dict[str, CachedEngine] = {}
@@ -84,32 +91,48 @@ def build_and_accept(
         for precision in group:
             try:
                 built[precision] = build_engine(
-                    platform, bundle, precision, settings or BuildSettings(),
+                    platform, bundle, precision, settings,
                     force=force, must_keep=must_keep, say=say, tick=tick,
                 )  # fmt: skip
             except (EngineError, BundleError) as error:
                 say(f"{precision}: {error}")
+                if (before := _accepted_before(platform, bundle, precision)) is not None:
+                    say(f"{precision}: the engine built {before.sidecar.built} stays")
+                    built[precision] = before
         for precision, engine in built.items():
-            if (judged := try_engine(platform, bundle, precision, engine, say)) is not None:
+            judged = try_engine(platform, bundle, precision, engine, say, must_keep=must_keep)
+            if judged is not None:
                 accepted[precision] = judged
     return accepted
 
 
 def try_engine(
-    platform: Platform, bundle: Bundle, precision: str, engine: CachedEngine, say: Say
+    platform: Platform,
+    bundle: Bundle,
+    precision: str,
+    engine: CachedEngine,
+    say: Say,
+    *,
+    must_keep: bool = False,
 ) -> CachedEngine | None:
-    """Run the golden frames, say what came out; None unless accepted. Raises DeviceLostError."""
+    """Run the golden frames, say what came out; None unless accepted; see `accept`.
+
+    Raises:
+        StorageError: with `must_keep`, that it was accepted cannot be recorded.
+    """
     verdict = engine.sidecar.verdict
     if verdict is not None and not verdict.accepted and judged_here(verdict):
         say(f"{precision}: {quarantined(verdict)}")
         return None
     try:
         check_starts(engine)
-        judged = accept(platform, bundle, precision, engine)
-    except DeviceLostError:
-        raise
-    except DeviceMemoryError as error:
+    except EngineError as error:
         say(f"{precision}: not tried: {error}")
+        return None
+    try:
+        judged = accept(platform, bundle, precision, engine, must_keep=must_keep)
+    except DeviceMemoryError as error:
+        say(f"{precision}: not tried: {error}; then `cropseg verify` tries it")
         return None
     except EngineError as error:
         say(
@@ -133,32 +156,34 @@ def build_engine(
     platform: Platform,
     bundle: Bundle,
     precision: str,
-    settings: BuildSettings,
+    settings: BuildSettings | None,
     *,
     force: bool = False,
     must_keep: bool = False,
     say: Say = log.info,
     tick: Tick | None = None,
 ) -> CachedEngine:
-    """Build one engine, or take the cached one that is the same; see `build_and_accept`.
+    """Build one engine, or take the cached one that will do; see `build_and_accept`.
 
     Raises:
         EngineError: the memory is too small, the build failed, or another process holds the lock.
         BundleError: there is no such graph, or TensorRT refuses it.
         StorageError: with `must_keep`, the engine cannot be stored.
     """
+    any_settings, settings = settings is None, settings or BuildSettings()
     here = fingerprint(bundle, precision, platform.trt.__version__, platform.device, settings)
     with ExitStack() as stack:
-        keep = True
         try:
             waiting = f"{precision}: another process builds this engine; waiting for it"
             stack.enter_context(platform.cache.lock(bundle, precision, lambda: say(waiting)))
         except OSError as error:
             _cannot_keep(error, must_keep)
             keep = False
+        else:
+            keep = _may_keep(platform, must_keep)
         if not force:
             try:
-                return _cached(platform, bundle, precision, here)
+                return _cached(platform, bundle, precision, here, any_settings)
             except EngineError as error:
                 say(f"{precision}: to be built: {error}")
         graph = bundle.graph("tensorrt", precision)
@@ -186,34 +211,71 @@ def build_engine(
         if keep:
             try:
                 platform.cache.store(bundle, precision, built.plan, sidecar)
-                platform.cache.store_timing_cache(built.timing_cache)
             except OSError as error:
                 _cannot_keep(error, must_keep)
+            try:  # without it the next build takes longer
+                platform.cache.store_timing_cache(built.timing_cache)
+            except OSError as error:
+                log.warning("what the build measured is not kept: %s", error.strerror or error)
         return CachedEngine(built.plan, sidecar)
 
 
-def _cached(platform: Platform, bundle: Bundle, precision: str, here: Fingerprint) -> CachedEngine:
+def _cached(
+    platform: Platform, bundle: Bundle, precision: str, here: Fingerprint, any_settings: bool
+) -> CachedEngine:
     cached = platform.cache.read(bundle, precision, here)
-    if differences := here.differences(cached.sidecar.fingerprint):
+    differences = here.differences(cached.sidecar.fingerprint)
+    if differences and not any_settings:
         raise EngineError(f"the settings differ: {'; '.join(differences)}")
     return cached
 
 
+def _accepted_before(platform: Platform, bundle: Bundle, precision: str) -> CachedEngine | None:
+    """The engine that may be used though its build failed now."""
+    version, device = platform.trt.__version__, platform.device
+    try:
+        here = fingerprint(bundle, precision, version, device, BuildSettings())
+        cached = platform.cache.read(bundle, precision, here)
+        check_verdict(cached)
+    except (EngineError, BundleError):
+        return None
+    return cached
+
+
+def _needed_mb(settings: BuildSettings, graph_bytes: int) -> int:
+    rule = settings.workspace_mb + _BUILDER_MB + 4 * (graph_bytes >> 20)
+    return min(rule, settings.max_memory_mb or rule)
+
+
 def _check_memory(settings: BuildSettings, graph_bytes: int) -> None:
     free = available_memory_mb()
-    needed = settings.max_memory_mb or (
-        settings.workspace_mb + _BUILDER_MB + 4 * (graph_bytes >> 20)
+    needed = _needed_mb(settings, graph_bytes)
+    if free is None or free >= needed:
+        return
+    small = _needed_mb(SMALL, graph_bytes) <= free
+    raise EngineError(
+        f"the build may need {needed} MB of memory and {free} MB are free, swap on disk included; "
+        f"{ADVICE if small else 'close other programs or add swap: `cropseg doctor` says how'}"
     )
-    if free is not None and free < needed:
-        raise EngineError(
-            f"the build may need {needed} MB of memory and {free} MB are free; {ADVICE}"
-        )
+
+
+def _may_keep(platform: Platform, must_keep: bool) -> bool:
+    """Whether what is stored would be read again. Raises StorageError: it must, and would not."""
+    try:
+        platform.cache.check_owner()
+    except EngineError as error:
+        if must_keep:
+            raise StorageError(f"engines cannot be kept: {error}") from error
+        log.warning("engines cannot be kept: %s", error)
+        return False
+    return True
 
 
 def _cannot_keep(error: OSError, must_keep: bool) -> None:
+    full = "free some space there, or " if error.errno == errno.ENOSPC else ""
     text = (
         f"engines cannot be kept in {error.filename or 'the cache'} ({error.strerror or error}); "
-        "set XDG_CACHE_HOME to a folder that can be written"
+        f"{full}set XDG_CACHE_HOME to a folder that can be written"
     )
     if must_keep:
         raise StorageError(text) from error

@@ -97,6 +97,13 @@ class EngineCache:
         path = self._folder() / _name(bundle, precision, ".json")
         write_atomically(path, sidecar.model_dump_json(indent=2).encode() + b"\n")
 
+    def check_owner(self) -> None:
+        """Raise EngineError where others may write into the folder: nothing is read from there.
+
+        Raises OSError where there is no folder.
+        """
+        _check_owner(self._folder())
+
     def timing_cache(self) -> bytes:
         """What earlier builds measured; empty where nothing can be read."""
         try:

@@ -22,7 +22,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main(module: str, folder: Path) -> int:
     """Build; returns the exit code: 0 if engine.plan is there, 1 after an "error" line."""
-    _end_with_the_parent()
+    end_with_the_parent()
     timing = folder / "timing.cache"
     try:
         built = build(
@@ -49,8 +49,8 @@ def _say(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _end_with_the_parent() -> None:
-    """A build whose parent is gone serves nobody and holds the memory of the board."""
+def end_with_the_parent() -> None:
+    """Be killed with the parent: without it this process serves nobody and holds memory."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from cropseg_edge.errors import EngineError
 
 _L4T = Path("/etc/nv_tegra_release")
+_MODEL = Path("/proc/device-tree/model")
 _MEMINFO = Path("/proc/meminfo")
+_SWAPS = Path("/proc/swaps")
 
 
 class Device(NamedTuple):
@@ -17,6 +19,8 @@ class Device(NamedTuple):
     Attributes:
         name: such as "Orin".
         compute_capability: such as "8.7".
+        multiprocessors: of the GPU; by them Orin Nano, NX and AGX differ, which are all "Orin" 8.7.
+        board: such as "NVIDIA Jetson AGX Orin Developer Kit"; empty where Linux does not tell.
         integrated: it shares the memory of the CPU, as on every Jetson.
         cuda: version that pycuda was built for, such as "12.6".
         driver: newest CUDA version that the driver knows.
@@ -25,6 +29,8 @@ class Device(NamedTuple):
 
     name: str
     compute_capability: str
+    multiprocessors: int
+    board: str
     integrated: bool
     cuda: str
     driver: str
@@ -64,6 +70,8 @@ def read_device(cuda: Any) -> Device:
     return Device(
         name=device.name(),
         compute_capability=".".join(map(str, device.compute_capability())),
+        multiprocessors=int(device.get_attribute(cuda.device_attribute.MULTIPROCESSOR_COUNT)),
+        board=board_model(),
         integrated=bool(device.get_attribute(cuda.device_attribute.INTEGRATED)),
         cuda=".".join(map(str, cuda.get_version()[:2])),
         driver=f"{driver // 1000}.{driver % 1000 // 10}",
@@ -97,10 +105,31 @@ def l4t_release(path: Path = _L4T) -> str:
     return f"{found[1]}.{found[2]}" if found else "unknown"
 
 
-def available_memory_mb(path: Path = _MEMINFO) -> int | None:
-    """Memory that programs can still get without swapping; None where Linux does not tell."""
+def board_model(path: Path = _MODEL) -> str:
+    """What the firmware calls the board; empty on a computer that is described otherwise."""
     try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", path.read_text())
+        return path.read_text(errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def available_memory_mb(meminfo: Path = _MEMINFO, swaps: Path = _SWAPS) -> int | None:
+    """MB that programs can still get, free swap on disk included; None where Linux does not tell.
+
+    Swap in compressed memory (zram) does not count: it takes what it gives.
+    """
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
     except OSError:
         return None
-    return int(found[1]) >> 10 if found else None
+    if not found:
+        return None
+    free_kb = int(found[1])
+    try:
+        rows = [line.split() for line in swaps.read_text().splitlines()[1:]]
+    except OSError:
+        rows = []
+    for row in rows:  # name, type, size, used, priority; in kB
+        if len(row) > 3 and row[2].isdecimal() and row[3].isdecimal() and "zram" not in row[0]:
+            free_kb += int(row[2]) - int(row[3])
+    return free_kb >> 10

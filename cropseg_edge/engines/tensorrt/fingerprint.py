@@ -27,6 +27,8 @@ class Fingerprint(_Model):
     driver: str
     device: str
     compute_capability: str
+    multiprocessors: int = 0  # this and the board: not in files of earlier versions
+    board: str = ""
     l4t: str
     settings: BuildSettings
 
@@ -115,6 +117,8 @@ def fingerprint(
         driver=device.driver,
         device=device.name,
         compute_capability=device.compute_capability,
+        multiprocessors=device.multiprocessors,
+        board=device.board,
         l4t=device.l4t,
         settings=settings,
     )

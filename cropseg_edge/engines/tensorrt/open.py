@@ -83,7 +83,7 @@ def open_accepted(
     raise EngineError(
         f"no TensorRT engine of {bundle.path.name} may be used here: "
         f"{said or f'the bundle has no {precision} graph'}"
-        f"{'' if built else '. `cropseg build` builds and tries them'}"
+        f"{'' if built or '`cropseg ' in said else '. `cropseg build` builds and tries them'}"
     )
 
 

@@ -26,6 +26,7 @@ from cropseg_edge.letterbox import Letterbox
 
 log = logging.getLogger("cropseg_edge.engines.tensorrt")
 STAGES = ("preprocess", "engine", "fade", "decode")
+MOST_FAILURES = 5  # frames in a row; then the engine is given up
 
 
 class TensorRtPath:
@@ -39,7 +40,8 @@ class TensorRtPath:
         bundle: the bundle.
         precision: of the engine.
         plan: the serialised engine.
-        on_lost: called once, with the cause, if the GPU is lost while the engine is at work.
+        on_lost: called once if only a new process can go on: with the cause, and whether the engine
+            itself is why.
 
     Raises:
         EngineError: the engine cannot be loaded, or there is not enough memory.
@@ -51,13 +53,14 @@ class TensorRtPath:
         bundle: Bundle,
         precision: str,
         plan: bytes,
-        on_lost: Callable[[str], None] | None = None,
+        on_lost: Callable[[str, bool], None] | None = None,
     ) -> None:
         self._cuda: Any = platform.cuda
         self._spec = bundle.manifest.input
         self._letterbox = Letterbox(self._spec)
         self._frees = ExitStack()
         self._on_lost = on_lost
+        self._failures = 0  # in a row
         self._closed = False
         self._context: Any = primary_context(self._cuda)
         try:
@@ -103,7 +106,32 @@ class TensorRtPath:
         self._status.reserve(4)
 
     def segment(self, image: NDArray[np.uint8], watch: Watch) -> Segmented:
-        """See `FramePath.segment`; the stages are timed by events on the stream."""
+        """See `FramePath.segment`; the stages are timed by events on the stream.
+
+        Where the memory runs out the frame is tried once more.
+
+        Raises:
+            EngineError: the engine failed.
+            DeviceLostError: the GPU failed, or the engine did so for the fifth frame in a row.
+        """
+        try:
+            try:
+                result = self._segment(image, watch)
+            except DeviceMemoryError:
+                result = self._segment(image, watch)
+        except DeviceLostError:
+            raise
+        except EngineError as error:
+            self._failures += 1
+            if self._closed or self._failures < MOST_FAILURES:
+                raise
+            cause = f"the engine failed on {self._failures} frames in a row: {error}"
+            self._lost(cause, not isinstance(error, DeviceMemoryError))
+            raise DeviceLostError(f"{cause}; this process must be started anew") from error
+        self._failures = 0
+        return result
+
+    def _segment(self, image: NDArray[np.uint8], watch: Watch) -> Segmented:
         height, width = image.shape[:2]
         with self._current():
             started = time.perf_counter()
@@ -234,12 +262,16 @@ class TensorRtPath:
                 f"the GPU's memory ran out ({error}); close other programs, or use a smaller model"
             ) from error
         except cuda.Error as error:
-            if pushed and self._on_lost is not None:  # else the GPU was lost before
-                self._on_lost(str(error))
-                self._on_lost = None
+            if pushed:  # else the GPU was lost before
+                self._lost(str(error), False)
             raise DeviceLostError(
                 f"the GPU failed: {error}; this process must be started anew"
             ) from error
+
+    def _lost(self, cause: str, for_good: bool) -> None:
+        if self._on_lost is not None:
+            self._on_lost(cause, for_good)
+            self._on_lost = None
 
 
 def _rounded(size: int) -> int:

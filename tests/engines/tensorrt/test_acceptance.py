@@ -97,14 +97,28 @@ def test_only_an_engine_that_was_accepted_by_this_version_and_its_kernels_runs(
     assert_falls_back(bundle, picture, caplog, reason)
 
 
-def test_an_engine_that_takes_the_gpu_down_is_remembered(robot: Robot, bundle: Bundle) -> None:
-    robot.runs("int8=lost")
-    with pytest.raises(EngineError, match="started anew"):
-        build_and_accept(robot.platform(), bundle)
-    robot.gpu.lost = False  # a new process
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [("lost", "the GPU failed: "), ("crash", "TensorRT crashed with SIGSEGV")],
+)
+def test_an_engine_that_takes_gpu_or_process_down_in_its_trial_makes_way(
+    robot: Robot, bundle: Bundle, script: str, reason: str
+) -> None:
+    robot.runs(f"int8={script}")
     said: list[str] = []
     assert list(build_and_accept(robot.platform(), bundle, say=said.append)) == ["fp16"]
-    assert any("int8: it is quarantined" in line for line in said)
+    assert any(f"int8: quarantined: {reason}" in line for line in said)
+    assert list(build_and_accept(robot.platform(), bundle, say=said.append)) == ["fp16"]
+    assert any("int8: it is quarantined since" in line for line in said)
+
+
+def test_a_trial_that_is_killed_says_nothing_of_the_engine(robot: Robot, bundle: Bundle) -> None:
+    robot.runs("fp16=killed")
+    platform, said = robot.platform(), []
+    assert build_and_accept(platform, bundle, ["fp16"], say=said.append) == {}
+    assert "fp16: not tried: the trial was killed, most likely because the memory" in said[-1]
+    assert platform.cache.sidecar(bundle, "fp16").verdict is None
+    assert platform.cache.sidecar(bundle, "fp16").starts == 0
 
 
 def ends_the_process(what: Callable[[], object]) -> bool:
@@ -118,24 +132,6 @@ def ends_the_process(what: Callable[[], object]) -> bool:
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
-def test_an_engine_that_ends_the_process_three_times_makes_way(
-    robot: Robot, bundle: Bundle, picture, caplog
-) -> None:
-    platform = robot.platform()
-    build_engine(platform, bundle, "fp16", BuildSettings())
-    robot.runs("fp16=crash")
-    for starts in (1, 2, 3):
-        assert ends_the_process(lambda: build_and_accept(platform, bundle, ["fp16"]))
-        assert platform.cache.sidecar(bundle, "fp16").starts == starts
-    said: list[str] = []
-    assert build_and_accept(platform, bundle, ["fp16"], say=said.append) == {}
-    assert "not tried: it is quarantined: 3 times in a row the process ended" in said[-1]
-    assert_falls_back(bundle, picture, caplog, "3 times in a row the process ended")
-    robot.runs("")
-    assert build_and_accept(platform, bundle, ["fp16"], force=True)
-    assert platform.cache.sidecar(bundle, "fp16").starts == 0
-
-
 def test_an_accepted_engine_that_ends_the_process_when_opened_is_counted_until_it_runs(
     robot: Robot, bundle: Bundle
 ) -> None:
@@ -147,6 +143,27 @@ def test_an_accepted_engine_that_ends_the_process_when_opened_is_counted_until_i
         assert platform.cache.sidecar(bundle, "fp16").starts == starts
     robot.runs("")
     Segmenter(bundle, engine="tensorrt").close()
+    assert platform.cache.sidecar(bundle, "fp16").starts == 0
+
+
+def test_an_accepted_engine_that_ends_the_process_three_times_makes_way(
+    robot: Robot, bundle: Bundle, picture, caplog
+) -> None:
+    platform = robot.platform()
+    robot.remember(lambda: build_and_accept(platform, bundle, ["fp16"]))
+    robot.runs("fp16=crash")
+    for _ in range(3):
+        assert ends_the_process(lambda: Segmenter(bundle, engine="tensorrt"))
+    robot.runs("")
+    assert_falls_back(bundle, picture, caplog, "3 times in a row the process ended")
+    said: list[str] = []
+    assert build_and_accept(platform, bundle, ["fp16"], say=said.append) == {}
+    assert "not tried: it is quarantined: 3 times in a row the process ended" in said[-1]
+    assert "with memory to spare" not in said[-1]
+    with pytest.raises(EngineError, match="builds it again") as caught:
+        Segmenter(bundle, engine="tensorrt", precision="fp16")
+    assert "builds and tries them" not in str(caught.value)
+    assert build_and_accept(platform, bundle, ["fp16"], force=True)
     assert platform.cache.sidecar(bundle, "fp16").starts == 0
 
 
@@ -237,17 +254,20 @@ def test_accepting_again_forgets_losses_and_a_full_disk_only_warns(
     assert "the fp16 engine is not recorded" in caplog.text
 
 
-def test_memory_that_runs_out_in_the_trial_gives_no_verdict(robot: Robot, bundle: Bundle) -> None:
+def test_memory_that_runs_out_in_the_trial_gives_no_verdict(
+    robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     platform, said = robot.platform(), []
     engine = build_engine(platform, bundle, "fp16", BuildSettings())
     path = TensorRtPath(platform, bundle, "fp16", engine.plan)
     loaded = sum(robot.gpu.live.values())
     path.close()
-    robot.gpu.budget = loaded  # none is left for a picture
+    monkeypatch.setenv("FAKE_CUDA_BUDGET", str(loaded))  # none is left for a picture
     assert build_and_accept(platform, bundle, ["fp16"], say=said.append) == {}
     assert "not tried: the GPU's memory ran out" in said[-1]
+    assert said[-1].endswith("then `cropseg verify` tries it")
     assert platform.cache.sidecar(bundle, "fp16").verdict is None
-    robot.gpu.budget = 1 << 30
+    monkeypatch.delenv("FAKE_CUDA_BUDGET")
     assert build_and_accept(platform, bundle, ["fp16"], say=said.append)
 
 

@@ -1,19 +1,16 @@
 """Faults of builds and of the cache: a clear message, a working fallback, nothing stale."""
 
-import errno
+import re
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from cropseg_edge.bundle import Bundle
+from cropseg_edge.bundle import Bundle, Manifest, write_bundle
 from cropseg_edge.engines.tensorrt import build_process
-from cropseg_edge.engines.tensorrt.build import build_and_accept, build_engine
+from cropseg_edge.engines.tensorrt.build import SMALL, build_and_accept, build_engine
 from cropseg_edge.engines.tensorrt.settings import BuildSettings
-from cropseg_edge.errors import EngineError, StorageError
-from cropseg_edge.frames import Frame
-from cropseg_edge.mask import Status
+from cropseg_edge.errors import BundleError, EngineError
 from cropseg_edge.segmenter import Segmenter
 from tests.engines.tensorrt.conftest import Robot
 from tests.engines.tensorrt.fallback import assert_falls_back, built
@@ -41,6 +38,40 @@ def test_what_is_built_is_not_built_again_unless_settings_differ_or_it_is_forced
     assert robot.count("build") == 3
     with Segmenter(bundle, engine="tensorrt") as segmenter:  # whatever its settings
         assert segmenter.engine.precision == "fp16"
+    assert build_and_accept(robot.platform(), bundle, ["fp16"])
+    assert robot.count("build") == 3  # nobody asked for other settings
+
+
+def test_where_a_build_fails_the_engine_that_was_accepted_stays(
+    robot: Robot, bundle: Bundle
+) -> None:
+    built(robot, bundle)
+    robot.builds("fp16=killed")
+    said: list[str] = []
+    assert build_and_accept(robot.platform(), bundle, ["fp16"], force=True, say=said.append)
+    assert "the build was killed" in said[-3]
+    assert re.match(r"fp16: the engine built 2\d{3}-.* stays", said[-2])
+    robot.runs("fp16=nan")
+    build_and_accept(robot.platform(), bundle, ["fp16"], say=said.append)  # quarantines it
+    assert not build_and_accept(robot.platform(), bundle, ["fp16"], force=True, say=said.append)
+    assert "the build was killed" in said[-1]
+
+
+def test_a_bundle_without_golden_frames_is_refused_before_anything_is_built(
+    robot: Robot, bundle: Bundle, tmp_path: Path, caplog
+) -> None:
+    document = bundle.manifest.model_dump() | {"golden": []}
+    used = {
+        name for golden in bundle.manifest.golden for name in (golden.image, golden.probabilities)
+    }
+    members = {name: data for name, data in bundle.members.items() if name not in used}
+    bare = write_bundle(tmp_path / "bare.cropseg", Manifest.model_validate(document), members)
+    with pytest.raises(BundleError, match=r"bare.cropseg has no golden frames"):
+        build_and_accept(robot.platform(), bare)
+    with Segmenter(bare, engine="auto", build_if_missing=True) as segmenter:
+        assert segmenter.engine.name == "onnxruntime"
+    assert "has no golden frames" in caplog.text
+    assert robot.count("build") == 0
 
 
 @pytest.mark.parametrize(
@@ -138,19 +169,6 @@ def test_what_a_killed_build_left_is_cleared_by_the_next(
     assert [place.exists() for place in places] == [False, True]  # int8 may be being built
 
 
-def test_a_cache_without_room_or_open_to_others_is_no_place_to_build(
-    robot: Robot, bundle: Bundle, caplog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = SimpleNamespace(free=100)
-    with monkeypatch.context() as context:
-        context.setattr("shutil.disk_usage", lambda _: usage)
-        assert build_engine(robot.platform(), bundle, "fp16", BuildSettings())
-    assert "in a temporary folder: [Errno 28] No space left" in caplog.text
-    robot.cache.chmod(0o777)
-    assert build_engine(robot.platform(), bundle, "int8", BuildSettings())
-    assert "others may write there" in caplog.text
-
-
 def test_too_little_memory_is_said_before_the_build(
     robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,49 +180,19 @@ def test_too_little_memory_is_said_before_the_build(
     assert robot.count("build") == 1
 
 
-def _full(*_: object, **__: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-@pytest.mark.parametrize("fault", ["full", "no home", "a file in the way"])
-def test_without_a_cache_it_builds_warns_and_runs(
-    robot: Robot, bundle: Bundle, picture, caplog, monkeypatch, tmp_path: Path, fault: str
-) -> None:
-    if fault == "full":
-        monkeypatch.setattr("cropseg_edge.engines.tensorrt.cache.write_atomically", _full)
-    elif fault == "no home":
-        monkeypatch.delenv("XDG_CACHE_HOME")
-        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    else:
-        (tmp_path / "file").touch()
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with Segmenter(bundle, engine="auto", build_if_missing=True) as segmenter:
-        assert segmenter.engine.name == "tensorrt"
-        assert segmenter.segment(Frame(picture, 0, "", 0, "name")).status is Status.OK
-    assert "engines cannot be kept" in caplog.text
-    assert "set XDG_CACHE_HOME" in caplog.text
-    with pytest.raises(StorageError, match="cannot be kept"):
-        build_and_accept(robot.platform(), bundle, ["fp16"], must_keep=True)
-
-
-def test_a_read_only_cache_is_read(
+def test_a_smaller_build_is_advised_only_where_it_would_be_let_through(
     robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built(robot, bundle)
-    for name in ("mkdir", "touch", "write_bytes", "write_text", "unlink"):
-        monkeypatch.setattr(Path, name, _full)  # root may write to a read-only folder
-    monkeypatch.setattr("cropseg_edge.engines.tensorrt.cache.write_atomically", _full)
-    with Segmenter(bundle, engine="tensorrt") as segmenter:
-        assert segmenter.engine.precision == "fp16"
-
-
-def test_no_room_for_temporary_files_is_said(
-    robot: Robot, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.TemporaryDirectory", _full)
-    said: list[str] = []
-    assert build_and_accept(robot.platform(), bundle, ["fp16"], say=said.append) == {}
-    assert "No space left on device; XDG_CACHE_HOME and TMPDIR name other folders" in said[-1]
+    free = "cropseg_edge.engines.tensorrt.build.available_memory_mb"
+    monkeypatch.setattr(free, lambda: 1300)
+    with pytest.raises(EngineError, match=r"1300 MB are free, swap on disk included") as caught:
+        build_engine(robot.platform(), bundle, "fp16", None)
+    assert "--workspace-mb 128 --max-memory 2000 --optimization-level 2`" in str(caught.value)
+    assert build_engine(robot.platform(), bundle, "fp16", SMALL)
+    monkeypatch.setattr(free, lambda: 1000)
+    with pytest.raises(EngineError, match="close other programs or add swap") as caught:
+        build_engine(robot.platform(), bundle, "int8", SMALL)
+    assert "--workspace-mb" not in str(caught.value)
 
 
 def test_two_who_build_at_once_build_once(robot: Robot, bundle: Bundle) -> None:

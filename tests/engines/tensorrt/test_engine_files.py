@@ -63,6 +63,29 @@ def test_an_engine_of_another_device_names_both(
     assert robot.count("load") == loads
 
 
+def test_two_that_are_called_orin_are_told_apart(
+    robot: Robot, bundle: Bundle, picture, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built(robot, bundle)
+    robot.gpu.multiprocessors = 16
+    monkeypatch.setattr("cropseg_edge.engines.tensorrt.device.board_model", lambda: "AGX Orin")
+    loads = robot.count("load")
+    assert_falls_back(
+        bundle, picture, caplog, "multiprocessors is 16, was 8", "board is AGX Orin, was none"
+    )
+    assert robot.count("load") == loads
+
+
+def test_an_engine_whose_sidecar_does_not_name_the_board_is_refused_with_the_difference(
+    robot: Robot, bundle: Bundle, picture, caplog
+) -> None:
+    _, sidecar = built(robot, bundle)
+    document = json.loads(sidecar.read_text())
+    del document["fingerprint"]["multiprocessors"], document["fingerprint"]["board"]
+    sidecar.write_text(json.dumps(document))
+    assert_falls_back(bundle, picture, caplog, "multiprocessors is 8, was none")
+
+
 def test_an_engine_of_another_bundle_is_not_used(
     robot: Robot, bundle: Bundle, picture, caplog, tmp_path: Path
 ) -> None:

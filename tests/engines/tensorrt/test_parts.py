@@ -13,6 +13,7 @@ from cropseg_edge.engines.tensorrt.builder import build
 from cropseg_edge.engines.tensorrt.cuda_graph import CudaGraph
 from cropseg_edge.engines.tensorrt.device import (
     available_memory_mb,
+    board_model,
     l4t_release,
     primary_context,
 )
@@ -139,13 +140,26 @@ def test_the_release_of_jetson_linux(tmp_path: Path, text: str | None, release: 
     assert l4t_release(path) == release
 
 
-def test_available_memory(tmp_path: Path) -> None:
-    path = tmp_path / "meminfo"
-    assert available_memory_mb(path) is None
+def test_the_model_of_the_board(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    assert board_model(path) == ""
+    path.write_bytes(b"NVIDIA Jetson AGX Orin Developer Kit\0")
+    assert board_model(path) == "NVIDIA Jetson AGX Orin Developer Kit"
+
+
+def test_available_memory_counts_free_swap_on_disk(tmp_path: Path) -> None:
+    path, swaps = tmp_path / "meminfo", tmp_path / "swaps"
+    assert available_memory_mb(path, swaps) is None
     path.write_text("MemTotal:        7800000 kB\nMemAvailable:    2048000 kB\n")
-    assert available_memory_mb(path) == 2000
+    assert available_memory_mb(path, swaps) == 2000
+    swaps.write_text(
+        "Filename Type Size Used Priority\n"
+        "/dev/zram0 partition 3900000 0 5\n"
+        "/swapfile file 8192000 1024000 -2\n"
+    )
+    assert available_memory_mb(path, swaps) == 9000
     path.write_text("nothing\n")
-    assert available_memory_mb(path) is None
+    assert available_memory_mb(path, swaps) is None
 
 
 @pytest.mark.parametrize(

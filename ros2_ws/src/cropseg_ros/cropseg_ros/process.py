@@ -38,6 +38,7 @@ def run(
     start: Callable[[N], None] = lambda node: None,
     finished: Callable[[N], bool] = lambda node: False,
     afterwards: Callable[[N], None] = lambda node: None,
+    interrupted: Callable[[], int] = lambda: 1,
 ) -> int:
     """Spin a node until a signal comes or it has finished.
 
@@ -46,12 +47,19 @@ def run(
         start: called with the node before it spins.
         finished: asked between callbacks; True ends the process.
         afterwards: called with the node after it has closed, outside the three seconds.
+        interrupted: called, in a thread of its own, where `start` or a callback goes on for too
+            long after a signal; the process then ends with the exit code that it returns.
 
     Returns:
-        The exit code: 0, or 2 if a `CropSegError` or a refused parameter ended it.
+        The exit code: 0, or 2 if a `CropSegError` or a refused parameter ended it. A process whose
+        node hangs while it is closed ends with 1.
     """
-    stop = threading.Event()
-    hard_end = threading.Timer(_EXIT_WITHIN_S, os._exit, (1,))
+    stop, closing = threading.Event(), threading.Event()
+
+    def end_hard() -> None:
+        os._exit(1 if closing.is_set() else interrupted())
+
+    hard_end = threading.Timer(_EXIT_WITHIN_S, end_hard)
     hard_end.daemon = True
 
     def on_signal(number: int, frame: object) -> None:
@@ -66,6 +74,7 @@ def run(
         node = make_node()
         start(node)
         _spin(node, lambda: stop.is_set() or finished(node))
+        closing.set()
         if not node.close():
             sys.stderr.flush()
             os._exit(1)

@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter
 
 from cropseg_edge.bundle.verify import check_golden
 from cropseg_edge.engines.choice import EngineChoice
+from cropseg_edge.engines.tensorrt.accept import forget_starts
 from cropseg_edge.errors import CropSegError, DeviceLostError
 from cropseg_edge.segmenter import Segmenter
 from cropseg_ros.outputs import Outputs
@@ -172,6 +173,12 @@ def _open(settings: Settings, warn: Callable[[str], object]) -> Segmenter:
     return segmenter
 
 
+def _interrupted() -> int:
+    """The exit code where a signal comes while a model is loaded, which is no failure of it."""
+    forget_starts()
+    return 0
+
+
 def main() -> None:
     """Entry point of the executable: 0, 2 after an error, 70 where GPU or a thread was lost."""
     lost: list[str] = []
@@ -180,6 +187,7 @@ def main() -> None:
         start=SegmentationNode.autostart,
         finished=lambda node: node.hangs or bool(node.lost),
         afterwards=lambda node: lost.append(node.lost),
+        interrupted=_interrupted,
     )
     sys.exit(EXIT_LOST if any(lost) else code)
 

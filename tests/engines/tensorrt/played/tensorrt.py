@@ -136,6 +136,10 @@ class Runtime:
             os.kill(os.getpid(), signal.SIGSEGV)
         if _script("FAKE_TENSORRT_RUN", plan) == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if _script("FAKE_TENSORRT_RUN", plan) == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if _script("FAKE_TENSORRT_RUN", plan) == "slow-load":
+            time.sleep(6)
         if _script("FAKE_TENSORRT_RUN", plan) == "refused":
             self._logger.log(ILogger.ERROR, "Serialization assertion failed: version tag")
             return None
@@ -187,6 +191,11 @@ class _Context:
             self._engine.logger.log(ILogger.ERROR, "enqueueV3 failed")
             return False
         self._runs += 1
+        if (self._script == "memory-later" and self._runs > 10) or (
+            self._script == "memory-once" and self._runs == 11
+        ):
+            self._engine.logger.log(ILogger.ERROR, "Cuda Runtime (out of memory)")
+            return False
         if self._script == "lost" or (self._script == "lost-later" and self._runs > 10):
             State.lost = True
             return False

@@ -5,6 +5,7 @@ a current context asserts one. `live` counts what is allocated; `budget` is what
 """
 
 import ctypes
+import os
 import threading
 import time
 
@@ -39,7 +40,8 @@ class State:
     """What the tests set and look at."""
 
     name, capability, integrated, driver = "Orin", (8, 7), True, 12060
-    budget = 1 << 30
+    multiprocessors = 8
+    budget = int(os.environ.get("FAKE_CUDA_BUDGET", 1 << 30))  # of processes that try an engine
     lost = False
     live: dict[int, int] = {}  # noqa: RUF012 (address -> bytes)
     allocations = 0
@@ -47,6 +49,7 @@ class State:
     @classmethod
     def reset(cls) -> None:
         cls.name, cls.capability, cls.integrated, cls.driver = "Orin", (8, 7), True, 12060
+        cls.multiprocessors = 8
         cls.budget, cls.lost, cls.live, cls.allocations = 1 << 30, False, {}, 0
 
 
@@ -103,7 +106,8 @@ class Device:
         return State.capability
 
     def get_attribute(self, attribute: str) -> int:
-        return {"integrated": int(State.integrated), "multiprocessors": 8}[attribute]
+        known = {"integrated": State.integrated, "multiprocessors": State.multiprocessors}
+        return int(known[attribute])
 
     def retain_primary_context(self) -> Context:
         return Context()
