@@ -27,7 +27,7 @@ from cropseg_edge.bundle import Bundle, CalibrationRecord, read_bundle
 from cropseg_edge.bundle.verify import MIN_IOU, check_golden
 from cropseg_edge.engines.integers import int8_is_exact
 from cropseg_edge.errors import ConfigError, ParityError
-from cropseg_edge.files import write_atomically
+from cropseg_edge.files import check_writable, write_atomically
 from cropseg_edge.segmenter import Segmenter
 
 log = logging.getLogger("calibration")
@@ -116,8 +116,7 @@ def _check_out(path: Path) -> None:
         raise ConfigError(f"{path} is a folder; name the bundle, as {path / 'nano.cropseg'}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        check_writable(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 

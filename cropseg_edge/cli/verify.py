@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cropseg_edge.cli.options import engine_option, precision_option
+from cropseg_edge.cli.options import engine_option, precision_option, threads_option
 
 if TYPE_CHECKING:
     from cropseg_edge.bundle import Bundle
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @engine_option
 @precision_option
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of ONNX Runtime.")
+@threads_option
 def verify(bundle: Path | None, engine: str, precision: str | None, threads: int | None) -> None:
     """Run the golden frames of BUNDLE (default: the shipped one) and compare.
 

@@ -38,5 +38,6 @@ def versions() -> dict[str, str]:
         "cpu": f"{_processor()} ({os.cpu_count()} logical cores)",
         "numpy": _version("numpy"),
         "opencv": _version("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
+        "simplejpeg": _version("simplejpeg"),
         "onnxruntime": _version("onnxruntime", "onnxruntime-gpu"),
     }

@@ -99,7 +99,7 @@ def saved(page, tmp_path):
     """Save with the key, wait for the download, and read it."""
     page.press("s")
     path = tmp_path / "decisions-drive.json"
-    page.wait(path.exists)
+    page.wait(lambda: path.exists() and path.stat().st_size)  # empty until it is whole
     read = json.loads(path.read_text())
     return path, {d["stem"]: d["verdict"] for d in read["decisions"]}
 
