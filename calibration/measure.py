@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,7 @@ from numpy.typing import NDArray
 from cropseg_edge.bundle import Bundle
 from cropseg_edge.engines.onnxruntime import OnnxRuntimeEngine
 from cropseg_edge.errors import ConfigError
-from cropseg_edge.evaluation import evaluate_pairs
-from cropseg_edge.frames.frame import Frame
+from cropseg_edge.evaluation import evaluate_segmenter
 from cropseg_edge.labelled import Pair
 from cropseg_edge.segmenter import Segmenter
 
@@ -31,15 +31,9 @@ def accuracy(
         ConfigError: no mask has a known pixel of vegetation or soil, so nothing can be compared.
     """
     with Segmenter(bundle, threads=threads, precision=precision) as segmenter:
-
-        def segment(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            return segmenter.segment(Frame(image, 0, "", 0, "picture")).labels
-
         found = {
-            name: evaluate_pairs(
-                segment,
-                list(pairs),
-                (lambda done, name=name: progress(name, done)) if progress else None,
+            name: evaluate_segmenter(
+                segmenter, list(pairs), partial(progress, name) if progress else None
             )
             for name, pairs in sets.items()
         }
