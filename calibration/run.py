@@ -134,8 +134,8 @@ def _check_golden(draft: Bundle, graphs: Mapping[str, Mapping[str, bytes]]) -> N
                 except ParityError as error:
                     raise ParityError(
                         f"the {precision} graph for {engine} does not give the golden masks; "
-                        "take more calibration frames of more fields, or let `sensitivity` find the "
-                        f"layers to --skip ({error})"
+                        "take more calibration frames of more fields, or let `sensitivity` find "
+                        f"the layers to --skip ({error})"
                     ) from error
             worst = min(parity.iou for parity in found)
             log.info("%s %s gives the golden masks with IoU %.4f", engine, precision, worst)
