@@ -10,6 +10,8 @@ from cropseg_edge.bundle import Bundle
 from cropseg_edge.engines.tensorrt.build_process import TAIL
 from cropseg_edge.errors import DeviceMemoryError, EngineError
 
+_TOLD_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Outcome(NamedTuple):
     """What a trial found; see `Verdict`."""
@@ -27,7 +29,7 @@ def try_in_process(bundle: Bundle, precision: str, plan: bytes) -> Outcome:
         What came out; not accepted where TensorRT crashed with the engine.
 
     Raises:
-        EngineError: the engine cannot be loaded.
+        EngineError: the engine cannot be loaded, or the trial was told to end.
         DeviceMemoryError: the memory ran out.
     """
     module = "cropseg_edge.engines.tensorrt.trial"
@@ -40,6 +42,7 @@ def try_in_process(bundle: Bundle, precision: str, plan: bytes) -> Outcome:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd="/",  # `python -m` imports from the current folder first
+            start_new_session=True,  # Ctrl-C is for this process, which ends the trial
         )
     except OSError as error:
         raise EngineError(
@@ -50,6 +53,8 @@ def try_in_process(bundle: Bundle, precision: str, plan: bytes) -> Outcome:
         raise DeviceMemoryError(
             "the trial was killed, most likely because the memory ran out; close other programs"
         )
+    if -done.returncode in _TOLD_TO_END:
+        raise EngineError("the trial was told to end, as everything here when a service stops")
     if done.returncode != 0 or not lines:
         end = f"code {done.returncode}"
         if done.returncode < 0:

@@ -112,11 +112,20 @@ def test_an_engine_that_takes_gpu_or_process_down_in_its_trial_makes_way(
     assert any("int8: it is quarantined since" in line for line in said)
 
 
-def test_a_trial_that_is_killed_says_nothing_of_the_engine(robot: Robot, bundle: Bundle) -> None:
-    robot.runs("fp16=killed")
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("killed", "the trial was killed, most likely because the memory"),
+        ("terminated", "the trial was told to end"),
+    ],
+)
+def test_a_trial_that_is_ended_from_outside_says_nothing_of_the_engine(
+    robot: Robot, bundle: Bundle, end: str, reason: str
+) -> None:
+    robot.runs(f"fp16={end}")
     platform, said = robot.platform(), []
     assert build_and_accept(platform, bundle, ["fp16"], say=said.append) == {}
-    assert "fp16: not tried: the trial was killed, most likely because the memory" in said[-1]
+    assert f"fp16: not tried: {reason}" in said[-1]
     assert platform.cache.sidecar(bundle, "fp16").verdict is None
     assert platform.cache.sidecar(bundle, "fp16").starts == 0
 

@@ -138,6 +138,8 @@ class Runtime:
             os.kill(os.getpid(), signal.SIGSEGV)
         if _script("FAKE_TENSORRT_RUN", plan) == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if _script("FAKE_TENSORRT_RUN", plan) == "terminated":
+            os.kill(os.getpid(), signal.SIGTERM)
         if _script("FAKE_TENSORRT_RUN", plan) == "slow-load":
             time.sleep(6)
         if _script("FAKE_TENSORRT_RUN", plan) == "refused":
