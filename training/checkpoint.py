@@ -125,7 +125,7 @@ def images_seen(state: dict[str, Any]) -> int:
 
 def finite(weights: dict[str, Tensor]) -> bool:
     """Whether no weight is NaN or infinite."""
-    return bool(torch.stack([weight.isfinite().all() for weight in weights.values()]).all())
+    return all(bool(weight.isfinite().all()) for weight in weights.values())
 
 
 def misfit(error: Exception) -> str:
