@@ -19,7 +19,7 @@ from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.frames.folder import FolderSource, natural_key
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.frames.image import IMAGE_SUFFIXES, ImageSource, read_image
-from cropseg_edge.frames.open import BAG_SUFFIXES, open_source
+from cropseg_edge.frames.open import is_bag, open_source
 from cropseg_edge.health import check_frame, judge
 from cropseg_edge.labelled import read_root
 from cropseg_edge.mask import Status
@@ -90,12 +90,6 @@ def candidates(
         yield Candidate(file, name, source, digest, look(image), condition(image))
     if not readable:
         raise FrameError(f"{source} has no frame that can be read")
-
-
-def is_bag(source: str) -> bool:
-    """Whether a source's name is that of a ROS 2 bag, which has topics."""
-    path = Path(source)
-    return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
 
 
 def refuse_noise(image: NDArray[np.uint8], label: str) -> None:
@@ -173,7 +167,7 @@ def _pictures(
     if of_set:
         trainable_entry(*of_set)
         allowed = unlabelled_stems(*of_set, split)
-    frames = open_source(source, topic=topic if is_bag(source) else None)
+    frames = open_source(source, topic=topic if is_bag(path) else None)
     try:
         if isinstance(frames, FolderSource | ImageSource):
             files = ((file.stem, file) for file in _files(path))

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import cv2
@@ -77,14 +78,17 @@ def write_set(chosen: Iterable[Candidate], folder: Path) -> CalibrationSet:
     spare(folder)
     folder.mkdir(parents=True, exist_ok=True)
     records, rows = [], []
-    for number, candidate in enumerate(chosen):
-        name = f"{number:04d}.png"
-        data = cv2.imencode(".png", read_image(candidate.file))[1].tobytes()
-        write_atomically(folder / name, data, durable=False)
-        digest = hashlib.sha256(data).hexdigest()
-        origin = f"{Path(candidate.source).name}/{candidate.name}"
-        records.append(CalibrationFrame(name=name, source=origin, sha256=digest))
-        rows.append(records[-1].model_dump() | {"condition": candidate.condition})
+    with TemporaryDirectory(prefix=".set.", dir=folder) as new:
+        for number, candidate in enumerate(chosen):
+            name = f"{number:04d}.png"
+            data = cv2.imencode(".png", read_image(candidate.file))[1].tobytes()
+            (Path(new) / name).write_bytes(data)
+            digest = hashlib.sha256(data).hexdigest()
+            origin = f"{Path(candidate.source).name}/{candidate.name}"
+            records.append(CalibrationFrame(name=name, source=origin, sha256=digest))
+            rows.append(records[-1].model_dump() | {"condition": candidate.condition})
+        for record in records:
+            (Path(new) / record.name).replace(folder / record.name)
     for name in _listed(folder) - {record.name for record in records}:
         (folder / name).unlink(missing_ok=True)
     document = json.dumps({"format": 1, "frames": rows}, indent=2)

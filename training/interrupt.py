@@ -18,7 +18,6 @@ class Held:
 
     def __init__(self) -> None:
         self.number = 0
-        self._owner = os.getpid()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Held":
@@ -46,9 +45,12 @@ class Held:
         raise SystemExit(128 + self.number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        reader = os.getpid() != self._owner  # forked to read pictures; Ctrl-C reaches it, too
-        if reader and number == signal.SIGINT:
-            return
         again, self.number = bool(self.number), number
-        if again or reader:
+        if again:
             self.act()
+
+
+def leave_group(worker: int) -> None:
+    """In a process that reads pictures: what ends a whole group of processes (Ctrl-C, `timeout`) is
+    for the one that trains, which ends its readers itself."""
+    os.setpgrp()

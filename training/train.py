@@ -186,13 +186,15 @@ def resume(run: Run, state: dict[str, Any]) -> None:
 
 
 def save(run: Run, checkpoint: Path) -> None:
-    """Write the run's state, unless the last loss or a weight is not finite; every process must
-    call this, the first one writes.
+    """Write the run's state, unless it has diverged: a weight is not finite, or the last loss was
+    not, but for a single step at the end. Every process must call this, the first one writes.
 
     No process returns before it is written: torchrun ends them all once one of them fails.
     """
     state = run.state()
-    good = isfinite(run.last_loss) and finite(state["model"]) and finite(state["ema"])
+    single = run.step == run.config.steps and run.left_out == 1
+    learnt = isfinite(run.last_loss) or single
+    good = learnt and finite(state["model"]) and finite(state["ema"])
     if run.workers.any(not good):
         log.warning("step %d is not saved: its loss or weights are not finite", run.step)
         return

@@ -49,11 +49,12 @@ def select(
     from collections import Counter
     from tempfile import TemporaryDirectory
 
-    from calibration.candidates import candidates, is_bag
+    from calibration.candidates import candidates
     from calibration.frames import choose, spare, write_set
     from cropseg_edge.errors import ConfigError
+    from cropseg_edge.frames.open import is_bag
 
-    if topic and not any(map(is_bag, sources)):
+    if topic and not any(is_bag(Path(source)) for source in sources):
         raise click.UsageError("--topic: none of the sources is a bag.")
     spare(out, sources)
     out.mkdir(parents=True, exist_ok=True)

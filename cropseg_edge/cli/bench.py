@@ -90,7 +90,7 @@ def bench(
     to_stdout = check_json_file(json_file)
 
     from cropseg_edge.benchmark import SOURCE, benchmark, load_frames, table
-    from cropseg_edge.errors import EngineError
+    from cropseg_edge.errors import DeviceLostError, EngineError
     from cropseg_edge.segmenter import Segmenter
 
     held, described = load_frames(source or SOURCE, topic=topic)
@@ -104,6 +104,8 @@ def bench(
         click.echo(table(document))
     if json_file is not None:
         write_json(json_file, document)
+    if segmenter.lost:  # in the last frame
+        raise DeviceLostError(segmenter.lost)
     measured = document["measured"]
     if failures := measured["engine_failures"]:
         raise EngineError(

@@ -49,9 +49,10 @@ def build(
 
     Takes minutes, once: engines are kept in ~/.cache/cropseg/engines (or under XDG_CACHE_HOME)
     and built again when TensorRT, the driver, the device or the bundle change, or where one of
-    the settings above is given and differs. Each one is tried on the bundle's golden frames and
-    used only if its masks are right. Where a build fails, an engine that was accepted before
-    stays. Fails with exit code 2 where none of those asked for may be used.
+    the settings above is given and differs (those left out are then the defaults). Each one is
+    tried on the bundle's golden frames and used only if its masks are right. Where a build fails,
+    an engine that was accepted before stays. Fails with exit code 2 where none of those asked for
+    may be used.
 
     Never run on a Jetson so far: please report what happens.
 

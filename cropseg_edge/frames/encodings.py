@@ -118,8 +118,9 @@ def decode_compressed(data: Buffer, *, message_format: str = "") -> Image:
     Damage in the middle of a JPEG makes bands of wrong colour in which crop looks like background.
     OpenCV decodes that without a word. The decoder used here stops where libjpeg has a warning: in
     860 pictures with 50 wrong bytes that was in 99 % (with 10 in 91 %, with 5 in 76 %), in 1866
-    whole ones never, and the pixels are OpenCV's. Web cameras that put stray bytes before a marker
-    are refused as well, for that is also what damage looks like.
+    whole ones never, and the pixels are OpenCV's. A run of equal bytes is found less often: 512
+    zeros in one place in 38 of 80, 40 bytes of 0x55 in 14 of 80. Web cameras that put stray bytes
+    before a marker are refused as well, for that is also what damage looks like.
 
     Raises:
         FrameError: depth or a Bayer mosaic by its format; empty, neither JPEG nor PNG, cut short,

@@ -64,7 +64,7 @@ def _open(text: str, rate_hz: float | None, topic: str | None) -> FrameSource:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FrameError(f"source {text[:80]!r} cannot be read: {reason}") from error
-    if path.suffix.lower() in BAG_SUFFIXES or _is_bag_folder(path):
+    if is_bag(path):
         from cropseg_edge.frames.bag import BagSource
 
         return BagSource(path, topic=topic)
@@ -79,8 +79,13 @@ def _open(text: str, rate_hz: float | None, topic: str | None) -> FrameSource:
     return VideoSource(path, rate_hz=rate_hz)
 
 
-def _is_bag_folder(path: Path) -> bool:
-    """Pictures may have a metadata.yaml of their own: a bag's has one key that tells."""
+def is_bag(path: Path) -> bool:
+    """Whether a path is that of a ROS 2 bag: by a file's suffix, or by a folder's metadata.yaml.
+
+    Pictures may have a metadata.yaml of their own: a bag's has one key that tells.
+    """
+    if path.suffix.lower() in BAG_SUFFIXES:
+        return True
     try:
         text = (path / "metadata.yaml").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -3,13 +3,14 @@
 import json
 import logging
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from calibration.candidates import candidates, condition, refuse_noise
+from calibration.candidates import Candidate, candidates, condition, refuse_noise
 from calibration.frames import choose, read_set, write_set
 from cropseg_edge.bundle import InputSpec
 from cropseg_edge.errors import ConfigError, FrameError
@@ -205,6 +206,18 @@ def test_pictures_of_no_set_are_not_replaced(folder: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"0007\.png is not of a set"):
         write_set(choose(pool(folder), 2), tmp_path / "set")
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["0007.png"]
+
+
+def test_a_set_that_was_interrupted_can_be_made_again(folder: Path, tmp_path: Path) -> None:
+    chosen = choose(pool(folder), 2)
+
+    def interrupted() -> Iterator[Candidate]:
+        yield chosen[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_set(interrupted(), tmp_path / "set")
+    assert len(write_set(chosen, tmp_path / "set").frames) == 2
 
 
 @pytest.mark.parametrize("content", [None, "{", json.dumps({"frames": []}), json.dumps([1])])

@@ -238,8 +238,14 @@ def bag(folder: Path) -> Path:
 
 
 def test_a_topic_is_for_the_bags_among_the_sources(tmp_path: Path) -> None:
-    recorded = bag(tmp_path / "drive")
-    result = call("select", recorded, SOURCE, "--topic", "/right", "--out", tmp_path / "set")
+    recorded, described = bag(tmp_path / "drive"), tmp_path / "described"
+    described.mkdir()
+    (described / "metadata.yaml").write_text("camera: left\n")
+    frame = np.random.default_rng(0).integers(0, 255, (6, 8, 3)).astype(np.uint8)
+    cv2.imwrite(str(described / "a.png"), cv2.resize(frame, (64, 48)))
+    sources = (recorded, SOURCE, described)
+    result = call("select", *sources, "--topic", "/right", "--out", tmp_path / "set")
+    assert f"{described}: 1 pictures" in result.output
     assert f"{recorded}: 2 pictures" in result.output
     assert f"{SOURCE}: 3 pictures" in result.output
     result = call("select", SOURCE, "--topic", "/right", "--out", tmp_path / "set")

@@ -96,6 +96,18 @@ def test_run_ends_with_70_where_its_engine_fails_for_good(
     assert "ONNX Runtime on the CPU is used" in result.err
 
 
+def test_bench_ends_with_70_where_its_engine_is_given_up_in_the_last_frame(
+    cropseg: Cropseg, robot: Robot, bundle: Bundle
+) -> None:
+    assert cropseg("build", bundle.path, "--precision", "int8").code == 0
+    robot.runs("int8=fails-later")
+    source = ("--source", "simulator:frames=2,width=128,height=96", "--precision", "int8")
+    result = cropseg("bench", bundle.path, *source, "--warm-up", "0", "--frames", "15")
+    assert "5 INVALID" in result.out
+    assert result.code == 70
+    assert "failed on 5 frames in a row" in result.err
+
+
 def test_info_does_not_say_which_tensorrt_engine_runs(cropseg: Cropseg, bundle: Bundle) -> None:
     said = cropseg("info", bundle.path).out
     assert "onnxruntime fp32 (runs fp32)" in said

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from multiprocessing import active_children, current_process
 
 import pytest
 
@@ -14,15 +15,21 @@ from training.train import train
 
 @pytest.mark.parametrize(
     ("number", "reading", "expected"),
-    [(signal.SIGINT, 0, KeyboardInterrupt), (signal.SIGTERM, 1, SystemExit)],
+    [
+        (signal.SIGINT, 0, KeyboardInterrupt),
+        (signal.SIGINT, 1, KeyboardInterrupt),
+        (signal.SIGTERM, 1, SystemExit),
+    ],
 )
 def test_a_signal_waits_until_its_step_is_saved(
     micro, config_file, tmp_path, caplog, number, reading, expected
 ):
     class Interrupted(Run):
         def loss(self, batch):
-            if self.step == 3:
-                os.kill(os.getpid(), number)
+            if self.step == 3:  # Ctrl-C, and `timeout` or systemd, reach all of the group
+                for process in (*active_children(), current_process()):
+                    if os.getpgid(process.pid) == os.getpgrp():
+                        os.kill(process.pid, number)
             return super().loss(batch)
 
     caplog.set_level("INFO", "training")

@@ -185,8 +185,9 @@ def breaking(steps):
         ("save_every=2", range(3, 99), "at step 6 .*; step 2 is saved; lower optimiser.lr", 2),
         ("steps=99", range(3, 99), "at step 5 .*; nothing is saved", None),
         ("save_every=2", [3], None, 6),
+        ("save_every=2", [5], None, 6),
     ],
-    ids=["not to the end", "not for long", "but for a single step"],
+    ids=["not to the end", "not for long", "but for a single step", "were it the last"],
 )
 def test_a_run_that_diverges_stops_and_keeps_its_last_good_state(
     micro, config_file, tmp_path, monkeypatch, options, broken, message, kept

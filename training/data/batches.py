@@ -11,6 +11,7 @@ from training.data.augmentation import photometric, random_crop
 from training.data.fields import FieldSet, find_set, held_out
 from training.data.labels import loosened
 from training.distributed import ALONE, Workers
+from training.interrupt import leave_group
 
 MEAN = (123.675, 116.28, 103.53)  # RGB, 0 to 255 (ImageNet)
 STD = (58.395, 57.12, 57.375)
@@ -92,6 +93,7 @@ def step_loader(
         num_workers=reading,
         prefetch_factor=4 if reading else None,
         pin_memory=workers.device.type == "cuda",
+        worker_init_fn=leave_group,
     )
 
 

@@ -21,7 +21,7 @@ from cropseg_edge.frames.image import IMAGE_SUFFIXES, read_image
 from cropseg_edge.labelled import read_mask
 from training.config import AugmentationConfig, DataConfig, Section, TrainConfig
 from training.data.augmentation import photometric, random_crop
-from training.data.batches import normalise
+from training.data.batches import normalise, step_loader
 from training.data.fields import describe, held_out, set_at, trainable_entry, unlabelled_stems
 from training.data.shards import OWN_SPLIT, ShardSet, index_path, read_shards
 from training.distributed import Workers
@@ -103,16 +103,8 @@ def unlabelled_batches(
             f"unlabelled.batch {config.batch} cannot be shared by {workers.world} processes in "
             f"{train.accumulate} parts each; choose a multiple"
         )
-    share = config.batch // workers.world
-    end = train.steps * config.batch
-    starts = range(first_step * config.batch + workers.rank * share, end, config.batch)
-    return DataLoader(
-        UnlabelledDataset(config, train.data, train.seed, end),
-        batch_sampler=[range(start, start + share) for start in starts],
-        num_workers=train.data.workers,
-        prefetch_factor=4 if train.data.workers else None,
-        pin_memory=workers.device.type == "cuda",
-    )
+    dataset = UnlabelledDataset(config, train.data, train.seed, train.steps * config.batch)
+    return step_loader(dataset, config.batch, first_step, train.data.workers, workers)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from cropseg_edge.engines.tensorrt.settings import BuildSettings
 from cropseg_edge.errors import BundleError, EngineError
 
 TICK_S = 1.0
+TOLD_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TAIL = 5  # lines of what TensorRT wrote that an error quotes
 ADVICE = (
     "close other programs, add swap, or build with less: "
@@ -94,6 +95,7 @@ def _run(module: str, folder: Path, tick: Tick | None) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=folder,  # `python -m` imports from the current folder first
+        start_new_session=True,  # Ctrl-C is for this process, which ends the build
     )
     try:
         error, tail = _follow(child, tick)
@@ -163,6 +165,8 @@ def _cause(code: int, tail: list[str]) -> str:
     said = f" TensorRT's last words: {' | '.join(tail)}" if tail else ""
     if code == -signal.SIGKILL:
         return f"the build was killed, most likely because the memory ran out; {ADVICE}.{said}"
+    if -code in TOLD_TO_END:
+        return "the build was told to end, as everything is when a service stops"
     if code < 0:
         return f"the build crashed with {signal.Signals(-code).name}; report it.{said}"
     return f"the build ended with code {code} and no engine.{said}"

@@ -4,13 +4,12 @@ import json
 import signal
 import subprocess
 import sys
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from cropseg_edge.bundle import Bundle
-from cropseg_edge.engines.tensorrt.build_process import TAIL
+from cropseg_edge.engines.tensorrt.build_process import TAIL, TOLD_TO_END
 from cropseg_edge.errors import DeviceMemoryError, EngineError
-
-_TOLD_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Outcome(NamedTuple):
@@ -53,16 +52,25 @@ def try_in_process(bundle: Bundle, precision: str, plan: bytes) -> Outcome:
         raise DeviceMemoryError(
             "the trial was killed, most likely because the memory ran out; close other programs"
         )
-    if -done.returncode in _TOLD_TO_END:
-        raise EngineError("the trial was told to end, as everything here when a service stops")
+    if -done.returncode in TOLD_TO_END:
+        raise EngineError("the trial was told to end, as everything is when a service stops")
     if done.returncode != 0 or not lines:
         end = f"code {done.returncode}"
         if done.returncode < 0:
             end = signal.Signals(-done.returncode).name
         said = f"; its last words: {' | '.join(lines[-TAIL:])}" if lines else ""
         return Outcome(False, f"TensorRT crashed with {end}{said}", 0.0, 0.0)
-    found = json.loads(lines[-1])
+    found = _last_object(lines)
     if "error" in found:
         out_of_memory = found["kind"] in ("DeviceMemoryError", "MemoryError")
         raise (DeviceMemoryError if out_of_memory else EngineError)(found["error"])
     return Outcome(**found)
+
+
+def _last_object(lines: list[str]) -> dict[str, Any]:
+    """The outcome among what TensorRT and others wrote. Raises EngineError where there is none."""
+    for line in reversed(lines):
+        with suppress(ValueError):
+            if isinstance(found := json.loads(line), dict):
+                return found
+    raise EngineError(f"the trial said nothing of its outcome: {' | '.join(lines[-TAIL:])}")

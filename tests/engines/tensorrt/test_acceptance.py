@@ -130,6 +130,11 @@ def test_a_trial_that_is_ended_from_outside_says_nothing_of_the_engine(
     assert platform.cache.sidecar(bundle, "fp16").starts == 0
 
 
+def test_what_comes_after_the_outcome_is_no_part_of_the_trial(robot: Robot, bundle: Bundle) -> None:
+    robot.runs("fp16=ends-badly")
+    assert list(build_and_accept(robot.platform(), bundle, ["fp16"])) == ["fp16"]
+
+
 def ends_the_process(what: Callable[[], object]) -> bool:
     """Whether a child that does it dies of a signal."""
     child = os.fork()

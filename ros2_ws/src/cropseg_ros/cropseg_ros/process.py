@@ -51,8 +51,8 @@ def run(
             long after a signal; the process then ends with the exit code that it returns.
 
     Returns:
-        The exit code: 0, or 2 if a `CropSegError` or a refused parameter ended it. A process whose
-        node hangs while it is closed ends with 1.
+        The exit code: 0, or 2 if a `CropSegError` or a refused parameter ended it and no signal
+        had come. A process whose node hangs while it is closed ends with 1.
     """
     stop, closing = threading.Event(), threading.Event()
 
@@ -83,7 +83,7 @@ def run(
         return 0
     except (CropSegError, ParameterException) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 0 if stop.is_set() else 2  # told to end: what it interrupted is no failure
     finally:
         hard_end.cancel()
         rclpy.try_shutdown()

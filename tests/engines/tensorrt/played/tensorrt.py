@@ -5,6 +5,7 @@ FAKE_TENSORRT_RUN hold words such as "fp16=nan int8=wrong"; the precision is in 
 doc_string. FAKE_TENSORRT_LOG names a file that gets a line for every build and every load.
 """
 
+import atexit
 import ctypes
 import os
 import re
@@ -99,6 +100,8 @@ class Builder:
         config.progress_monitor.phase_start("Building engine", None, 2)
         if script == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if script == "terminated":
+            os.kill(os.getpid(), signal.SIGTERM)
         if script == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         if script == "memory":
@@ -140,6 +143,8 @@ class Runtime:
             os.kill(os.getpid(), signal.SIGKILL)
         if _script("FAKE_TENSORRT_RUN", plan) == "terminated":
             os.kill(os.getpid(), signal.SIGTERM)
+        if _script("FAKE_TENSORRT_RUN", plan) == "ends-badly":
+            atexit.register(lambda: (os.write(2, b"[TRT] some last words\n"), os.abort()))
         if _script("FAKE_TENSORRT_RUN", plan) == "slow-load":
             time.sleep(6)
         if _script("FAKE_TENSORRT_RUN", plan) == "refused":
