@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
+from calibration.__main__ import cli
 from cropseg_edge.bundle import Bundle, Manifest, write_bundle
 from tests.tiny_bundle import HEIGHT, WIDTH, tiny_manifest
 
 node = helper.make_node
+SOURCE = "simulator:species=beet,frames=3,width=64,height=48"
 
 
 def small_graph(width: int = WIDTH, height: int = HEIGHT) -> bytes:
@@ -112,3 +115,14 @@ def _quiet() -> Iterator[None]:
     root.setLevel(logging.ERROR)
     yield
     root.setLevel(before)
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("frames")
+    assert call("select", SOURCE, "--count", 2, "--out", folder).exit_code == 0
+    return folder

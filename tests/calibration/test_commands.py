@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
 
 from calibration.__main__ import COMMANDS, cli
 from calibration.bundles import with_record
@@ -28,19 +27,7 @@ from cropseg_edge.cli.lazy import run_group
 from cropseg_edge.engines.integers import int8_is_exact
 from cropseg_edge.errors import BundleError, ConfigError, ParityError
 from cropseg_edge.segmenter import Segmenter
-
-SOURCE = "simulator:species=beet,frames=3,width=64,height=48"
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
-
-
-@pytest.fixture(scope="module")
-def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("frames")
-    assert call("select", SOURCE, "--count", 2, "--out", folder).exit_code == 0
-    return folder
+from tests.calibration.conftest import call
 
 
 @pytest.fixture(scope="module")

@@ -11,31 +11,18 @@ import click
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from pydantic import BaseModel, Field
 
-from calibration.__main__ import cli
 from calibration.labels import simulated
 from calibration.qdq import quantize_for_cpu
 from calibration.simplify import simplify
 from cropseg_edge.bundle import Bundle
 from cropseg_edge.cli.lazy import run_group
 from cropseg_edge.errors import ConfigError
-from tests.calibration.conftest import small_graph
+from tests.calibration.conftest import SOURCE, call, small_graph
 
-SOURCE = "simulator:species=beet,frames=3,width=64,height=48"
 LAYERS = ["stem", "guide_conv", "down", "lateral", "query"]
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
-
-
-@pytest.fixture(scope="module")
-def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("frames")
-    assert call("select", SOURCE, "--count", 2, "--out", folder).exit_code == 0
-    return folder
 
 
 @pytest.fixture
