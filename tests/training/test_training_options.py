@@ -162,7 +162,7 @@ def test_a_run_goes_on_without_the_files_that_it_started_from(config_file, vit, 
 
 def test_what_a_run_says_lies_beside_its_results(config_file, vit, tmp_path):
     arguments = ["train", "--config", str(config_file), "--out", str(tmp_path / "run")]
-    for override in ("size=micro", "steps=1", f"trunk={vit[1]}", "dice=1e39"):
+    for override in ("size=micro", "steps=2", f"trunk={vit[1]}", "dice=1e39"):
         arguments += ["--set", override]
     result = CliRunner().invoke(cli, arguments)
     log = (tmp_path / "run" / "train.log").read_text()
