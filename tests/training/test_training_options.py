@@ -170,7 +170,7 @@ def test_what_a_run_says_lies_beside_its_results(config_file, vit, tmp_path):
     assert "WARNING step 0: gradient is not finite, step left out" in log
     assert f"ERROR {result.exception}" in log
     CliRunner().invoke(cli, arguments[:-2], catch_exceptions=False)
-    assert "micro: step 1" in (tmp_path / "run" / "train.log").read_text()
+    assert "micro: step 2" in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_the_benchmark_relates_speed_to_the_peak(micro, config_file):
