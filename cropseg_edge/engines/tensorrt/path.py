@@ -112,24 +112,33 @@ class TensorRtPath:
 
         Raises:
             EngineError: the engine failed.
-            DeviceLostError: the GPU failed, or the engine did so for the fifth frame in a row.
+            DeviceLostError: the GPU failed, or the engine did so, or gave numbers that cannot be
+                used, for the fifth frame in a row.
         """
+        error: EngineError | None = None
         try:
             try:
                 result = self._segment(image, watch)
             except DeviceMemoryError:
                 result = self._segment(image, watch)
+            cause = result.fault
         except DeviceLostError:
             raise
-        except EngineError as error:
-            self._failures += 1
-            if self._closed or self._failures < MOST_FAILURES:
-                raise
-            cause = f"the engine failed on {self._failures} frames in a row: {error}"
-            self._lost(cause, not isinstance(error, DeviceMemoryError))
-            raise DeviceLostError(f"{cause}; this process must be started anew") from error
-        self._failures = 0
-        return result
+        except EngineError as failure:
+            error, cause = failure, str(failure)
+        if not cause:
+            self._failures = 0
+            return result
+        self._failures += 1
+        if self._closed or self._failures < MOST_FAILURES:
+            if error is not None:
+                raise error
+            return result
+        cause = f"the engine failed on {self._failures} frames in a row: {cause}"
+        # Memory and odd pictures need not be the engine's fault: it is quarantined the third time.
+        for_good = error is not None and not isinstance(error, DeviceMemoryError)
+        self._lost(cause, for_good)
+        raise DeviceLostError(f"{cause}; this process must be started anew") from error
 
     def _segment(self, image: NDArray[np.uint8], watch: Watch) -> Segmented:
         height, width = image.shape[:2]

@@ -69,19 +69,22 @@ def test_memory_that_runs_out_for_one_frame_is_asked_for_again(
             assert segment(segmenter, picture).status is Status.OK
 
 
-def test_memory_that_stays_short_ends_the_process_and_quarantines_at_the_third_time(
-    accepted, robot: Robot, bundle: Bundle, picture: np.ndarray
+@pytest.mark.parametrize(
+    ("script", "reason"), [("memory-later", "out of memory"), ("nan-later", "non-finite")]
+)
+def test_what_goes_on_failing_ends_the_process_and_quarantines_at_the_third_time(
+    accepted, robot: Robot, bundle: Bundle, picture: np.ndarray, script: str, reason: str
 ) -> None:
     for losses in range(1, MOST_LOSSES + 1):
-        with accepted("memory-later") as segmenter:
+        with accepted(script) as segmenter:
             segment(segmenter, picture, 5)
             while segment(segmenter, picture).status is Status.OK:
                 pass
             mask = segment(segmenter, picture, MOST_FAILURES - 1)
-            assert "out of memory" in mask.reason
+            assert reason in mask.reason
             assert segmenter.lost
         assert robot.platform().cache.sidecar(bundle, "fp16").losses == losses
-    with accepted("memory-later") as segmenter:
+    with accepted(script) as segmenter:
         assert segmenter.engine.name == "onnxruntime"
 
 
