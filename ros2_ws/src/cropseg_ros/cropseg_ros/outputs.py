@@ -1,4 +1,4 @@
-"""Outputs of the segmentation node: mask, confidence, overlay, status, latched class names."""
+"""Outputs of the segmentation node: mask, confidence, overlay, status, class names, diagnostics."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cropseg_edge.frames.frame import Frame
 from cropseg_edge.mask import CLASSES, UNKNOWN, CropMask, Status
 from cropseg_edge.sinks.overlay import draw_overlay
 from cropseg_ros.conversions import stamp_ns, to_image
+from cropseg_ros.diagnostics import Diagnostics
 from cropseg_ros.liveness import MAX_AHEAD_S
 from cropseg_ros.qos import profile
 
@@ -47,6 +48,7 @@ class Outputs:
         self._overlay = node.create_publisher(Image, "~/overlay", qos)
         self._status = node.create_publisher(CropMaskStatus, "~/status", qos)
         self._labels = self._latch_labels()
+        self.diagnostics = Diagnostics(node, {"engine": engine, "bundle": bundle_sha256})
 
     def publish(
         self,
@@ -120,6 +122,7 @@ class Outputs:
         message.stage_ms = list(stages.values())
         message.dropped = dropped
         self._status.publish(message)
+        self.diagnostics.mask(status, reason, message.age_ms, dropped)
 
     def _latch_labels(self) -> object:
         """Publish the class names once, for everyone who subscribes from now on."""
@@ -139,6 +142,7 @@ class Outputs:
 
     def close(self) -> None:
         """Remove the publishers."""
+        self.diagnostics.close()
         for publisher in (
             self._mask,
             self._confidence,

@@ -59,6 +59,7 @@ class Stream:
         self._picture = Picture()
         self._worker = Worker(self._segment, self._failed, self._escaped)
         self._subscribe()
+        outputs.diagnostics.begin(self.topic)
         self._watchdog = Watchdog(self._freshness, self._stale, self._silent, self._escaped)
 
     def _subscribe(self) -> None:
@@ -71,8 +72,12 @@ class Stream:
             name,
             self._receive,
             profile(settings.reliability, settings.depth),
-            event_callbacks=on_incompatible(self.topic, self._log.error),
+            event_callbacks=on_incompatible(self.topic, self._deaf),
         )
+
+    def _deaf(self, reason: str) -> None:
+        self._log.error(reason)
+        self._outputs.diagnostics.deaf(reason)
 
     def apply(self, settings: Settings) -> None:
         """Take over changed live settings, from the next frame on."""
@@ -81,6 +86,7 @@ class Stream:
 
     def _receive(self, message: Image | CompressedImage) -> None:
         self._freshness.arrived(time.monotonic())
+        self._outputs.diagnostics.image()
         if self._stamps.advance(stamp_ns(message.header)):
             self._worker.mailbox.put(_Received(message, self._count))
         else:
@@ -193,6 +199,7 @@ class Stream:
         """
         self._stopped = True
         self._node.destroy_subscription(self._subscription)
+        self._outputs.diagnostics.begin("")
         watchdog = self._watchdog.stop(STOP_TIMEOUT_S)
         return self._worker.stop(STOP_TIMEOUT_S) and watchdog
 

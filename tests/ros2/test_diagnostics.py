@@ -1,0 +1,90 @@
+"""What the node tells of itself on /diagnostics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cropseg_ros.graph import Graph
+
+pytest.importorskip("rclpy", reason="needs ROS 2: make test installs it where it can")
+pytest.importorskip("cropseg_msgs", reason="needs cropseg_msgs: source ros2_ws/env.sh")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from sensor_msgs.msg import Image
+
+from cropseg_ros.qos import profile
+from tests.ros2.harness import picture
+
+if TYPE_CHECKING:
+    from tests.ros2.harness import Harness
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+class Heard:
+    """The newest status of each name."""
+
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
+        self._by_name: dict[str, DiagnosticStatus] = {}
+        harness.node.create_subscription(
+            DiagnosticArray, "/diagnostics", self._hear, profile("reliable", 10)
+        )
+
+    def _hear(self, array: DiagnosticArray) -> None:
+        self._by_name |= {status.name: status for status in array.status}
+
+    def next(self, part: str, level: bytes) -> tuple[str, dict[str, str]]:
+        """Message and values of the next status of a part that has this level."""
+        name = f"segmentation_node: {part}"
+        self._by_name.pop(name, None)
+        self._harness.wait(lambda: name in self._by_name and self._by_name[name].level == level)
+        status = self._by_name[name]
+        return status.message, {value.key: value.value for value in status.values}
+
+
+@pytest.fixture(scope="module")
+def heard(graph: Graph, harness: Harness, tiny_bundle_path: Path) -> Iterator[Heard]:
+    """The diagnostics of a segmentation node, which runs and is configured."""
+    parameters = {"bundle": str(tiny_bundle_path), "reliability": "reliable", "max_age_ms": 10_000}
+    graph.start("segmentation_node", parameters)
+    heard = Heard(harness)
+    assert harness.transition("configure")
+    yield heard
+    graph.stop("segmentation_node")
+
+
+def test_an_inactive_node_says_so(heard: Heard) -> None:
+    assert heard.next("images", OK)[0] == "inactive"
+    text, values = heard.next("masks", OK)
+    assert text == "inactive"
+    assert values["engine"].startswith("onnxruntime")
+    heard.next("computer", OK)
+
+
+def test_an_active_node_tells_of_images_and_of_the_worst_mask(
+    heard: Heard, harness: Harness
+) -> None:
+    assert harness.transition("activate")
+    harness.connect(harness.rgb, harness.image)
+    harness.send(harness.rgb())
+    values = heard.next("images", OK)[1]
+    assert (values["topic"], values["publishers"]) == ("/image", "1")
+    harness.send(harness.rgb(picture(8, 8)))
+    harness.send(harness.rgb())
+    text, values = heard.next("masks", ERROR)
+    assert "16" in text
+    assert int(values["invalid"]) == 1
+
+
+def test_a_publisher_that_cannot_be_heard_is_an_error(heard: Heard, harness: Harness) -> None:
+    publisher = harness.node.create_publisher(Image, "image", profile("best_effort", 1))
+    text, values = heard.next("images", ERROR)
+    assert "/image" in text
+    assert "reliability" in text
+    assert values["publishers"] == "2"
+    harness.node.destroy_publisher(publisher)
