@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -154,6 +158,29 @@ def test_frames_that_come_too_fast_are_dropped_and_counted(harness: Harness) -> 
     assert after.sequence - before.sequence <= 31
     heard = {stamp_ns(s.header) for s in harness.statuses if s.sequence > before.sequence}
     assert len(heard) == after.sequence - before.sequence - lost
+
+
+def test_a_reader_that_reads_no_more_holds_up_no_mask(harness: Harness) -> None:
+    topic = f"{NODE}/mask"
+    program = (
+        "import rclpy; from sensor_msgs.msg import Image; from cropseg_ros.qos import profile\n"
+        "rclpy.init(); node = rclpy.create_node('reader'); topic, hear = %r, lambda mask: None\n"
+        "node.create_subscription(Image, topic, hear, profile('reliable', 1)); rclpy.spin(node)"
+    )
+    reader = subprocess.Popen([sys.executable, "-c", program % topic])
+    try:
+        harness.wait(lambda: harness.node.count_subscribers(topic) == 2, 20)
+        reader.send_signal(signal.SIGSTOP)
+        publish_ms = []
+        for _ in range(20):
+            _, status = harness.send(harness.rgb(picture(1920, 1080, seed=len(publish_ms))))
+            publish_ms.append(
+                dict(zip(status.stage_names, status.stage_ms, strict=True))["publish"]
+            )
+    finally:
+        reader.kill()
+        reader.wait()
+    assert median(publish_ms) < 50  # half of the time for which a reliable writer waits for readers
 
 
 @pytest.mark.parametrize(
