@@ -7,8 +7,10 @@ import pytest
 
 from tests.tiny_bundle import write_tiny_bundle
 
-# A run in the background starts with Ctrl-C ignored, and so would what the tests start.
+# A run in the background starts with Ctrl-C ignored, one under nohup with SIGHUP, and so would what
+# the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
