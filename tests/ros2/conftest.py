@@ -21,6 +21,7 @@ def private_domain() -> None:
 @pytest.fixture(scope="module")
 def harness(private_domain: None) -> Iterator[object]:
     """A camera and a consumer of masks, in this process."""
+    pytest.importorskip("cropseg_msgs", reason="needs cropseg_msgs: source ros2_ws/env.sh")
     from tests.ros2.harness import Harness
 
     harness = Harness()

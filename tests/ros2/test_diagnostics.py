@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,9 @@ pytest.importorskip("rclpy", reason="needs ROS 2: make test installs it where it
 pytest.importorskip("cropseg_msgs", reason="needs cropseg_msgs: source ros2_ws/env.sh")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 
+from cropseg_ros.conversions import calibrated_size
 from cropseg_ros.qos import profile
 from tests.ros2.harness import picture
 
@@ -38,11 +39,18 @@ class Heard:
     def _hear(self, array: DiagnosticArray) -> None:
         self._by_name |= {status.name: status for status in array.status}
 
-    def next(self, part: str, level: bytes) -> tuple[str, dict[str, str]]:
+    def next(
+        self, part: str, level: bytes, meanwhile: Callable[[], object] = lambda: None
+    ) -> tuple[str, dict[str, str]]:
         """Message and values of the next status of a part that has this level."""
         name = f"segmentation_node: {part}"
         self._by_name.pop(name, None)
-        self._harness.wait(lambda: name in self._by_name and self._by_name[name].level == level)
+
+        def done() -> bool:
+            meanwhile()
+            return name in self._by_name and self._by_name[name].level == level
+
+        self._harness.wait(done)
         status = self._by_name[name]
         return status.message, {value.key: value.value for value in status.values}
 
@@ -79,6 +87,33 @@ def test_an_active_node_tells_of_images_and_of_the_worst_mask(
     text, values = heard.next("masks", ERROR)
     assert "16" in text
     assert int(values["invalid"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("info", "size"),
+    [
+        (CameraInfo(width=64, height=48), (48, 64)),
+        (CameraInfo(width=64, height=48, binning_x=2, binning_y=1), (48, 32)),
+        (CameraInfo(width=64, height=48, roi=RegionOfInterest(width=8, height=6)), (6, 8)),
+        (CameraInfo(), None),
+    ],
+    ids=["whole", "binned", "region", "empty"],
+)
+def test_a_calibration_is_for_images_of_one_size(
+    info: CameraInfo, size: tuple[int, int] | None
+) -> None:
+    assert calibrated_size(info) == size
+
+
+def test_a_calibration_for_another_size_is_a_warning(heard: Heard, harness: Harness) -> None:
+    publisher = harness.node.create_publisher(CameraInfo, "camera_info", profile("reliable", 1))
+    harness.wait(lambda: publisher.get_subscription_count() == 1)
+    publisher.publish(CameraInfo(width=1920, height=1080))
+    text = heard.next("images", WARN, lambda: harness.send(harness.rgb()))[0]
+    assert text == "/camera_info is for 1920x1080 pixels, the images have 64x48"
+    publisher.publish(CameraInfo(width=64, height=48))
+    heard.next("images", OK, lambda: harness.send(harness.rgb()))
+    harness.node.destroy_publisher(publisher)
 
 
 def test_a_publisher_that_cannot_be_heard_is_an_error(heard: Heard, harness: Harness) -> None:

@@ -10,7 +10,7 @@ from array import array
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from cropseg_edge.frames.encodings import decode_compressed, decode_image
@@ -56,6 +56,16 @@ def declared_size(message: Image | CompressedImage) -> tuple[int, int] | None:
         return None
     held = message.width <= message.step and message.step * message.height <= len(message.data)
     return (message.height, message.width) if held else None
+
+
+def calibrated_size(info: CameraInfo) -> tuple[int, int] | None:
+    """(height, width) of the images that a calibration is for; None where it has not been filled.
+
+    See sensor_msgs/CameraInfo: a region of interest of 0x0 is the whole image, binning 0 is none.
+    """
+    height, width = info.roi.height or info.height, info.roi.width or info.width
+    size = height // max(1, info.binning_y), width // max(1, info.binning_x)
+    return size if all(size) else None
 
 
 def to_image(header: Header, pixels: NDArray[np.uint8], encoding: str) -> Image:

@@ -28,8 +28,9 @@ _LEVELS = {Status.OK: _OK, Status.DEGRADED: _WARN, Status.INVALID: _ERROR}
 class Diagnostics:
     """Collects what the threads of a node notice; a timer of the node publishes it.
 
-    An image topic that cannot be heard is an ERROR, one that is silent a WARN; the masks have the
-    level of the worst one of the last second; a computer that is hot or lacks power is a WARN.
+    An image topic that cannot be heard is an ERROR, one that is silent or whose camera_info is for
+    another size a WARN; the masks have the level of the worst one of the last second; a computer
+    that is hot or lacks power is a WARN.
 
     Args:
         node: the node that is told of.
@@ -51,7 +52,7 @@ class Diagnostics:
     def begin(self, topic: str) -> None:
         """Forget what was; images are expected on this topic, none where it is empty."""
         with self._lock:
-            self._topic, self._deaf = topic, ""
+            self._topic, self._deaf, self._mismatch = topic, "", ""
             self._images, self._heard = 0, time.monotonic()
             self._masks: Counter[Status] = Counter()
             self._worst, self._reason, self._age_ms, self._dropped = Status.OK, "", 0.0, 0
@@ -66,6 +67,11 @@ class Diagnostics:
         """There is a publisher of images that this node cannot hear."""
         with self._lock:
             self._deaf = reason
+
+    def mismatch(self, reason: str) -> None:
+        """The camera's calibration does not fit its images; empty where it does."""
+        with self._lock:
+            self._mismatch = reason
 
     def mask(self, status: Status, reason: str, age_ms: float, dropped: int) -> None:
         """A status was published; `dropped` counts the images without one."""
@@ -95,6 +101,8 @@ class Diagnostics:
         if silent_s > SILENCE_S:
             text = f"no image for {silent_s:.0f} s; publishers: {publishers}"
             return self._status("images", _WARN, text, values)
+        if self._mismatch:
+            return self._status("images", _WARN, self._mismatch, values)
         return self._status("images", _OK, f"{self._images} in a second", values)
 
     def _of_masks(self) -> DiagnosticStatus:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from cropseg_edge.errors import CropSegError
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.mask import UNKNOWN, CropMask, Status
 from cropseg_edge.segmenter import Segmenter
-from cropseg_ros.conversions import declared_size, stamp_ns, to_frame
+from cropseg_ros.conversions import calibrated_size, declared_size, stamp_ns, to_frame
 from cropseg_ros.freshness import GOOD_FRAMES_TO_RECOVER, Freshness
 from cropseg_ros.liveness import Picture, Stamps, judge_age
 from cropseg_ros.outputs import Outputs
@@ -52,6 +52,7 @@ class Stream:
         self._outputs = outputs
         self._count = 0
         self._size: tuple[int, int] | None = None
+        self._calibrated: tuple[int, int] | None = None
         self._frame_id = ""
         self._stopped = False
         self._freshness = Freshness(1e-3 * settings.max_age_ms, time.monotonic())
@@ -65,6 +66,7 @@ class Stream:
     def _subscribe(self) -> None:
         settings = self.settings
         compressed = settings.transport == "compressed"
+        base = self._node.resolve_topic_name(settings.image_topic)
         name = settings.image_topic + ("/compressed" if compressed else "")
         self.topic = self._node.resolve_topic_name(name)
         self._subscription = self._node.create_subscription(
@@ -74,6 +76,16 @@ class Stream:
             profile(settings.reliability, settings.depth),
             event_callbacks=on_incompatible(self.topic, self._deaf),
         )
+        # Where image_transport puts it. Its size alone is of interest here.
+        self._calibration = self._node.create_subscription(
+            CameraInfo,
+            base.rpartition("/")[0] + "/camera_info",
+            self._calibrate,
+            profile("best_effort", 1),
+        )
+
+    def _calibrate(self, info: CameraInfo) -> None:
+        self._calibrated = calibrated_size(info)
 
     def _deaf(self, reason: str) -> None:
         self._log.error(reason)
@@ -106,6 +118,7 @@ class Stream:
         frame = to_frame(item.message, item.sequence)
         decode_ms = 1e3 * (time.perf_counter() - started)
         self._size = (frame.image.shape[0], frame.image.shape[1])
+        self._compare_calibration(frame)
         mask = self._segmenter.segment(frame)
         if self._stopped:
             return
@@ -119,6 +132,16 @@ class Stream:
             confidence=settings.publish_confidence,
             overlay=settings.publish_overlay,
         )
+
+    def _compare_calibration(self, frame: Frame) -> None:
+        """Warn where the camera's calibration is for images of another size."""
+        text = ""
+        size = frame.image.shape[:2]
+        if self._calibrated not in (None, size):
+            (height, width), topic = self._calibrated, self._calibration.topic_name
+            text = f"{topic} is for {width}x{height} pixels, the images have {size[1]}x{size[0]}"
+            self._log.warning(text, throttle_duration_sec=_LOG_PERIOD_S)
+        self._outputs.diagnostics.mismatch(text)
 
     def _judge(self, frame: Frame, mask: CropMask) -> CropMask:
         """Trust a mask no further than its frame's stamp and picture; hold it back after a gap."""
@@ -199,6 +222,7 @@ class Stream:
         """
         self._stopped = True
         self._node.destroy_subscription(self._subscription)
+        self._node.destroy_subscription(self._calibration)
         self._outputs.diagnostics.begin("")
         watchdog = self._watchdog.stop(STOP_TIMEOUT_S)
         return self._worker.stop(STOP_TIMEOUT_S) and watchdog
