@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: make test installs it where it
 pytest.importorskip("cropseg_msgs", reason="needs cropseg_msgs: source ros2_ws/env.sh")
 
 from cropseg_edge.mask import UNKNOWN
+from tests.ros2.harness import TRANSITIONS
 
 if TYPE_CHECKING:
     from tests.ros2.harness import Harness
@@ -56,6 +58,40 @@ def test_twenty_round_trips_leak_nothing(
     assert threads_after <= threads
     assert files_after <= files
     graph.stop("segmentation_node")
+
+
+def test_transitions_in_any_order_are_done_or_refused_and_leak_nothing(
+    graph: Graph, harness: Harness, tiny_bundle_path: Path
+) -> None:
+    leads_to = {
+        ("unconfigured", "configure"): "inactive",
+        ("inactive", "activate"): "active",
+        ("active", "deactivate"): "inactive",
+        ("inactive", "cleanup"): "unconfigured",
+    }
+    rng, state = random.Random(0), "unconfigured"
+    pid = graph.start("segmentation_node", {"bundle": str(tiny_bundle_path)}).pid
+
+    def walk(steps: int) -> tuple[int, int, int]:
+        nonlocal state
+        for _ in range(steps):
+            name = rng.choice(list(TRANSITIONS))
+            assert harness.transition(name) == ((state, name) in leads_to)
+            state = leads_to.get((state, name), state)
+            harness.image.publish(harness.rgb())
+        assert harness.state() == state
+        for name in ("deactivate", "cleanup", "configure"):
+            harness.transition(name)
+        state = "inactive"
+        return _usage(pid)
+
+    memory, threads, files = walk(50)
+    memory_after, threads_after, files_after = walk(200)
+    assert memory_after - memory < 10 * MIB
+    assert threads_after <= threads
+    assert files_after <= files
+    graph.stop("segmentation_node")
+    assert "transition refused" in graph.log("segmentation_node").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

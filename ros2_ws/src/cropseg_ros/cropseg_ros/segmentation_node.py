@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import cast
 
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -25,7 +28,23 @@ from cropseg_ros.stream import Stream
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
+RCLError = rclpy_implementation.RCLError
 EXIT_LOST = 70  # EX_SOFTWARE: the launch file starts the node again
+Transition = Callable[["SegmentationNode", LifecycleState], TransitionCallbackReturn]
+
+
+def _told(transition: Transition) -> Transition:
+    """Log what a transition raises; rclpy keeps it to itself and goes on with on_error."""
+
+    @wraps(transition)
+    def run(node: SegmentationNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception:
+            node.get_logger().error(traceback.format_exc())
+            raise
+
+    return run
 
 
 class SegmentationNode(LifecycleNode):
@@ -53,6 +72,18 @@ class SegmentationNode(LifecycleNode):
         if not done and not self.lost:
             raise CropSegError("autostart failed; see the log above")
 
+    def _LifecycleNodeMixin__change_state(self, transition: int) -> TransitionCallbackReturn:
+        """Refuse a transition that the state does not allow.
+
+        rclpy's own, which this overrides, ends the process up to Jazzy (ros2/rclpy#1209).
+        """
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition)
+        except RCLError as error:
+            self.get_logger().error(f"transition refused: {error}")
+            return FAILURE
+
+    @_told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the bundle, open the engine, and run the golden frames through it."""
         settings = read(self)
@@ -74,6 +105,7 @@ class SegmentationNode(LifecycleNode):
         gc.freeze()
         return SUCCESS
 
+    @_told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and publish from now on."""
         assert self._segmenter is not None
@@ -82,15 +114,18 @@ class SegmentationNode(LifecycleNode):
         self.get_logger().info(f"active on {self._stream.topic}")
         return SUCCESS
 
+    @_told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publish no more."""
         return SUCCESS if self._stop_stream() else TransitionCallbackReturn.ERROR
 
+    @_told
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
         self._free()
         return SUCCESS
 
+    @_told
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, from whichever state."""
         self.close()
