@@ -21,7 +21,8 @@ from torch import nn
 from cropseg_edge.fade import fade_upsample
 from training.export import OPSET, OUTPUTS, EngineGraph
 from training.models.cost import cost, total
-from training.models.registry import SIZES, build
+from training.models.registry import build
+from training.models.sizes import SIZES
 
 FORMS = {
     "none (bilinear)": {"fade_steps": False, "last_step": "bilinear"},

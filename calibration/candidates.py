@@ -23,7 +23,7 @@ from cropseg_edge.frames.open import is_bag, open_source
 from cropseg_edge.health import check_frame, judge
 from cropseg_edge.labelled import read_root
 from cropseg_edge.mask import Status
-from training.data.fields import set_at, trainable_entry, unlabelled_stems
+from cropseg_edge.roots import set_at, trainable_entry, unlabelled_stems
 
 log = logging.getLogger("calibration")
 EVALUATION_SPLITS = ("dev", "test", "val")

@@ -13,7 +13,7 @@ import torch
 from cropseg_edge.errors import ConfigError
 from training.config import TrainConfig
 from training.models.cost import cost, total
-from training.models.registry import SIZES
+from training.models.sizes import SIZES
 from training.run import Run
 
 log = logging.getLogger("training")

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from cropseg_edge.errors import ConfigError, StorageError
 from training.config import TrainConfig, configured
 from training.distributed import local
-from training.models.registry import ModelSize, build, describe
+from training.models.registry import build
 from training.models.segmenter import CropSegmenter
+from training.models.sizes import ModelSize, describe
 
 STATE_KEYS = {"size", "model", "ema", "optimiser", "step", "config"}
 

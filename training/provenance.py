@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from cropseg_edge.errors import ConfigError, FrameError
+from cropseg_edge.roots import OWN_SPLIT
 from training.checkpoint import config_of, read_state
 from training.config import TrainConfig
 from training.data.fields import find_set, held_out
-from training.data.unlabelled import OWN_SPLIT, find_pictures
+from training.data.unlabelled import find_pictures
 
 
 class SetRecord(TypedDict):

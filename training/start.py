@@ -17,8 +17,9 @@ from training.checkpoint import finite, misfit, read_state, size_of
 from training.config import TrainConfig
 from training.models.growth import grow
 from training.models.pretrained import read_trunk
-from training.models.registry import COMPARISONS, SIZES, ModelSize, build
+from training.models.registry import build
 from training.models.segmenter import CropSegmenter
+from training.models.sizes import COMPARISONS, SIZES, ModelSize
 
 log = logging.getLogger("training")
 OF_TRUNK = ("position", "prefix", "layer_scale", "eps")

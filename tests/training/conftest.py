@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.models.registry import NANO, SIZES, quarters
+from training.models.sizes import NANO, SIZES, quarters
 
 
 @pytest.fixture(scope="session")

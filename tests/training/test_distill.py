@@ -20,7 +20,8 @@ from training.config import dump_config, load_config
 from training.distill import DistillConfig, DistillRun, Lesson, distill, watch
 from training.matching import Projections, divergence, mismatch, outputs
 from training.models.fade import FadeInputs, fade
-from training.models.registry import SIZES, build
+from training.models.registry import build
+from training.models.sizes import SIZES
 from training.run import Run
 from training.teacher import Teacher, as_seen_by
 from training.train import train

@@ -8,7 +8,8 @@ import torch
 
 from cropseg_edge.errors import ConfigError
 from training import export
-from training.models.registry import SIZES, build, quarters
+from training.models.registry import build
+from training.models.sizes import SIZES, quarters
 
 SHRUNKEN = replace(
     SIZES["small"],

@@ -7,7 +7,8 @@ import torch
 
 from cropseg_edge.errors import ConfigError
 from training.models.growth import grow
-from training.models.registry import NANO, build
+from training.models.registry import build
+from training.models.sizes import NANO
 
 SMALL = replace(
     NANO,

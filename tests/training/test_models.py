@@ -18,7 +18,8 @@ from training.models.deformable_attention import (
     sample_gather,
     sample_grid,
 )
-from training.models.registry import SIZES, ModelSize, build, describe, quarters
+from training.models.registry import build
+from training.models.sizes import SIZES, ModelSize, describe, quarters
 from training.models.vit import VisionTransformer, from_windows, to_windows
 
 

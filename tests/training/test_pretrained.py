@@ -9,8 +9,9 @@ from torch import nn
 
 from cropseg_edge.errors import ConfigError
 from training.models.pretrained import read_trunk
-from training.models.registry import SIZES, build
+from training.models.registry import build
 from training.models.resizing import resize_patches, resize_table
+from training.models.sizes import SIZES
 from training.models.weight_files import read_weights
 
 transformers = pytest.importorskip("transformers")

@@ -23,7 +23,7 @@ from training.data.unlabelled import (
     ground_masks,
     read_ground,
 )
-from training.models.registry import SIZES
+from training.models.sizes import SIZES
 from training.run import Run
 from training.selection import balanced_thresholds, move_thresholds, pseudo_labels, readings, veto
 from training.self_train import SelfTrainConfig, SelfTrainRun, self_train

@@ -21,7 +21,7 @@ def sizes(width: int, height: int, as_json: bool) -> None:
     """
     from cropseg_edge.errors import ConfigError
     from training.models.cost import cost, total
-    from training.models.registry import SIZES
+    from training.models.sizes import SIZES
 
     if width % 32 or height % 32 or min(width, height) < 32:
         raise ConfigError(f"width and height must be multiples of 32, got {width}x{height}")

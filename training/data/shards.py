@@ -27,11 +27,10 @@ from cropseg_edge.errors import ConfigError, FrameError, StorageError
 from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.image import decode_image
 from cropseg_edge.labelled import Meaning, Pair, decode_mask, read_root
+from cropseg_edge.roots import OWN_SPLIT
 from training.data.labels import to_sets
 
 log = logging.getLogger("training")
-
-OWN_SPLIT = "unlabelled"  # of pictures without labels; never one that is kept for evaluation
 
 
 class Entry(NamedTuple):

@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.frames.image import IMAGE_SUFFIXES, read_image
 from cropseg_edge.labelled import read_mask
+from cropseg_edge.roots import OWN_SPLIT, describe, set_at, trainable_entry, unlabelled_stems
 from training.config import AugmentationConfig, DataConfig, Section, TrainConfig
 from training.data.augmentation import photometric, random_crop
 from training.data.batches import normalise, step_loader
-from training.data.fields import describe, held_out, set_at, trainable_entry, unlabelled_stems
-from training.data.shards import OWN_SPLIT, ShardSet, index_path, read_shards
+from training.data.fields import held_out
+from training.data.shards import ShardSet, index_path, read_shards
 from training.distributed import Workers
 
 

@@ -17,7 +17,8 @@ from cropseg_edge.labelled import read_pair
 from training.evaluation.cache import kept
 from training.evaluation.conditions import Measures, conditions, in_order, measure
 from training.evaluation.intervals import RESAMPLES
-from training.evaluation.methods import Method, digest
+from training.evaluation.keys import digest
+from training.evaluation.methods import Method
 from training.evaluation.pictures import Picture, Root
 from training.evaluation.summary import Group, summarise
 

@@ -1,6 +1,5 @@
 """What is evaluated: a bundle, a checkpoint or a baseline, as pictures in and masks out."""
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from cropseg_edge.errors import ConfigError
 from cropseg_edge.evaluation import Segment
 from cropseg_edge.labelled import Labels
 from training.evaluation import colour_indices
+from training.evaluation.keys import digest
 
 SPECS = "exg, hsv, segformer=FOLDER, sam=FOLDER or checkpoint=FILE"
 
@@ -86,15 +86,6 @@ def distinct(methods: Collection[Method]) -> list[Method]:
             "rename the files or their folders"
         )
     return list(unique.values())
-
-
-def digest(*parts: bytes | str) -> str:
-    """A short key of what decides a method's masks."""
-    hashed = hashlib.sha256()
-    for part in parts:
-        hashed.update(part.encode() if isinstance(part, str) else part)
-        hashed.update(b"\0")
-    return hashed.hexdigest()[:16]
 
 
 def _index(name: str) -> Method:

@@ -17,7 +17,7 @@ from torch import Tensor
 from cropseg_edge.labelled import Labels
 from training.data.batches import normalise
 from training.evaluation.colour_indices import EXG_THRESHOLD, excess_green
-from training.evaluation.methods import digest
+from training.evaluation.keys import digest
 from training.evaluation.networks import torch_device, weights_key
 from training.evaluation.segformer import load_pretrained
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cropseg_edge.errors import ConfigError
 from cropseg_edge.mask import CLASSES
-from training.evaluation.methods import digest
+from training.evaluation.keys import digest
 from training.evaluation.networks import NetworkSegmenter, weights_key
 
 FRAME = (640, 480)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.models.registry import ModelSize, build
+from training.models.registry import build
 from training.models.segmenter import CropSegmenter
+from training.models.sizes import ModelSize
 
 CLASSES, TAPS = 3, 25
 PARTS = {

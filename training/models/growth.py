@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from cropseg_edge.errors import ConfigError
-from training.models.registry import ModelSize, build
+from training.models.registry import build
+from training.models.sizes import ModelSize
 
 GROWING = {"width", "heads", "decoder_width", "fine", "subpixel", "stem"}
 FREE = {"name", "drop_path", "window", "global_blocks"}

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cropseg_edge.errors import ConfigError
-from training.models.registry import ModelSize
 from training.models.resizing import resize_patches, resize_table, split_positions, split_table
+from training.models.sizes import ModelSize
 from training.models.vit import Position, VisionTransformer
 from training.models.weight_files import read_weights
 from training.models.weight_names import Named, rename

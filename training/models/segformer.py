@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cropseg_edge.errors import ConfigError
 from cropseg_edge.mask import CLASSES
 from training.models.fade import FadeInputs
-from training.models.registry import ModelSize
+from training.models.sizes import ModelSize
 
 
 class SegFormer(nn.Module):

@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from cropseg_edge.errors import ConfigError, FrameError
 from cropseg_edge.files import write_atomically
 from cropseg_edge.frames.image import read_image
+from cropseg_edge.roots import OWN_SPLIT, set_at, trainable_entry, unlabelled_stems
 from training.config import Section
-from training.data.fields import OWN_SPLIT, set_at, trainable_entry, unlabelled_stems
 from training.pseudo_labels.label import PseudoLabel
 from training.pseudo_labels.worklist import Worklist, find_images
 
