@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 BACKGROUND, CROP, WEED, UNKNOWN = 0, 1, 2, 255
 CLASSES = ("background", "crop", "weed")
+MOST_MARGIN = 200  # pixels that may be spared around crop
 
 
 class Status(IntEnum):

@@ -32,6 +32,7 @@ def run_source(
     engine: EngineChoice = "auto",
     precision: str | None = None,
     threads: int | None = None,
+    crop_margin: int = 0,
 ) -> dict[str, Any]:
     """Segment the frames of a source and record them; see `cropseg run --help`.
 
@@ -51,7 +52,9 @@ def run_source(
         _spare(Path(source).resolve(), out, mcap, video)
     with (
         closing(open_source(source, topic=topic)) as frames,
-        Segmenter(bundle, threads=threads, engine=engine, precision=precision) as segmenter,
+        Segmenter(
+            bundle, threads=threads, engine=engine, precision=precision, crop_margin=crop_margin
+        ) as segmenter,
     ):
         segmenter.warm_up()
         masks = _Masks(frames, segmenter)

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +16,7 @@ from cropseg_edge.engines.protocol import Engine, EngineLabel, FramePath, Watch
 from cropseg_edge.errors import DeviceLostError, EngineError
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.health import check_frame, judge
-from cropseg_edge.mask import UNKNOWN, CropMask, Status
+from cropseg_edge.mask import CROP, UNKNOWN, CropMask, Status
 
 log = logging.getLogger("cropseg_edge.segmenter")
 _SAY_EVERY_S = 10.0
@@ -34,8 +35,12 @@ class Segmenter:
             the bundle's default for ONNX Runtime.
         build_if_missing: where TensorRT is asked for and no engine is accepted yet, build and try
             them first. Takes minutes.
+        crop_margin: pixels of the frame, 0 to `mask.MOST_MARGIN`. What lies so near to crop, along
+            rows and columns, and is not crop becomes unknown, which a controller spares as it does
+            crop.
 
     Attributes:
+        crop_margin: may be set between frames.
         lost: why only a new process can go on, once the GPU has failed for good, or a TensorRT
             engine on several frames in a row; else empty.
 
@@ -53,7 +58,9 @@ class Segmenter:
         engine: Engine | EngineChoice = "onnxruntime",
         precision: str | None = None,
         build_if_missing: bool = False,
+        crop_margin: int = 0,
     ) -> None:
+        self.crop_margin = crop_margin
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.lost = ""
         self._unsaid, self._say_at = 0, 0.0
@@ -104,6 +111,9 @@ class Segmenter:
             return self._invalid(frame, str(error), watch)
         if fault:
             return self._invalid(frame, fault, watch)
+        if self.crop_margin:
+            _spare_around_crop(labels, confidence, self.crop_margin)
+            watch.lap("margin")
         return self._mask(frame, labels, confidence, status, reason, watch)
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -178,3 +188,16 @@ class Segmenter:
             bundle_sha256=self.bundle.sha256,
             stage_ms=watch.laps,
         )
+
+
+def _spare_around_crop(
+    labels: NDArray[np.uint8], confidence: NDArray[np.uint8], margin: int
+) -> None:
+    """Make what is not crop unknown, in place, in a square of `margin` pixels around each of crop.
+
+    A square, because it takes 1 ms at 1920x1080, and a circle ten.
+    """
+    crop: NDArray[np.uint8] = (labels == CROP).view(np.uint8)
+    square = np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)
+    near = (cv2.dilate(crop, square) - crop).view(bool)
+    labels[near], confidence[near] = UNKNOWN, 0

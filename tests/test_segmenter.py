@@ -12,7 +12,7 @@ from cropseg_edge.bundle import Bundle, read_bundle
 from cropseg_edge.errors import EngineError, FrameError
 from cropseg_edge.frames import Frame
 from cropseg_edge.letterbox import shrink
-from cropseg_edge.mask import CropMask, Status
+from cropseg_edge.mask import CROP, UNKNOWN, CropMask, Status
 from cropseg_edge.segmenter import Segmenter
 from tests.tiny_bundle import MEAN, STD, write_tiny_bundle
 
@@ -343,3 +343,15 @@ def test_shrinking_does_not_alias(width: int, height: int) -> None:
     assert small.shape == (240, 320, 3)
     assert abs(small.mean() - 100) < 2
     assert small[:, 4:-4].std() < 30
+
+
+def test_what_is_near_crop_becomes_unknown_and_the_crop_stays(bundle: Bundle) -> None:
+    image = picture(320, 240)
+    engine = ScriptedEngine(looking_at_colour)
+    plain = Segmenter(bundle, engine=engine).segment(frame(image))
+    spared = Segmenter(bundle, engine=engine, crop_margin=9).segment(frame(image))
+    crop, near = plain.labels == CROP, spared.labels == UNKNOWN
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(crop, 9), (19, 19)).any((2, 3))
+    np.testing.assert_array_equal(near, around & ~crop)
+    np.testing.assert_array_equal(spared.labels[~near], plain.labels[~near])
+    np.testing.assert_array_equal(spared.confidence, np.where(near, 0, plain.confidence))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cropseg_edge.cli.options import engine_option, precision_option, threads_option
+from cropseg_edge.mask import MOST_MARGIN
 
 if TYPE_CHECKING:
     from cropseg_edge.engines.choice import EngineChoice
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 @click.option("--video", type=click.Path(path_type=Path), help="Also write an overlay video.")
 @click.option("--report", is_flag=True, help="Also write report.html.")
 @click.option("--topic", help="Image topic, where the source is a bag with several.")
+@click.option(
+    "--crop-margin",
+    type=click.IntRange(0, MOST_MARGIN),
+    default=0,
+    help="Pixels around crop that become unknown, to be spared as well.",
+)
 @engine_option
 @precision_option
 @threads_option
@@ -33,6 +40,7 @@ def run(
     video: Path | None,
     report: bool,
     topic: str | None,
+    crop_margin: int,
     engine: "EngineChoice",
     precision: str | None,
     threads: int | None,
@@ -66,6 +74,7 @@ def run(
         engine=engine,
         precision=precision,
         threads=threads,
+        crop_margin=crop_margin,
     )
     _show(summary, out)
 

@@ -200,6 +200,17 @@ def test_a_wrong_parameter_is_refused_with_the_reason(
     assert reason in result.reason.lower()
 
 
+def test_a_margin_around_crop_is_spared_from_the_next_frame_on(harness: Harness) -> None:
+    without = from_mono8(harness.send(harness.rgb())[0])
+    assert harness.set_parameter("crop_margin", 3).successful
+    spared = from_mono8(harness.send(harness.rgb())[0])
+    assert harness.set_parameter("crop_margin", 0).successful
+    assert UNKNOWN not in without
+    assert spared[24, 32] == CROP
+    row = spared[24].tolist()
+    assert row[row.index(CROP) - 4 : row.index(CROP)] == [0, UNKNOWN, UNKNOWN, UNKNOWN]
+
+
 def test_class_names_reach_a_late_subscriber(harness: Harness) -> None:
     from std_msgs.msg import String
 

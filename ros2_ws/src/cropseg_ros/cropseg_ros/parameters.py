@@ -11,6 +11,7 @@ from rclpy.node import Node
 from rclpy.validate_topic_name import validate_topic_name
 
 from cropseg_edge.engines.choice import CHOICES
+from cropseg_edge.mask import MOST_MARGIN
 from cropseg_ros.qos import RELIABILITY
 
 TRANSPORTS = ("raw", "compressed")
@@ -31,6 +32,7 @@ class Settings:
     depth: int
     threads: int
     max_age_ms: int
+    crop_margin: int
     publish_confidence: bool
     publish_overlay: bool
     autostart: bool
@@ -84,6 +86,13 @@ PARAMETERS = {
         "Without a valid mask for this long, or for three frame periods if that is longer, the "
         "status becomes INVALID; so does that of a mask whose image is older.",
         limits=(50, 10_000),
+        live=True,
+    ),
+    "crop_margin": _Parameter(
+        0,
+        "Pixels of the image around crop, along rows and columns, that become unknown (255), to be "
+        "spared as crop is.",
+        limits=(0, MOST_MARGIN),
         live=True,
     ),
     "publish_confidence": _Parameter(
