@@ -33,6 +33,7 @@ def run_source(
     precision: str | None = None,
     threads: int | None = None,
     crop_margin: int = 0,
+    weed_confidence: float = 0.0,
 ) -> dict[str, Any]:
     """Segment the frames of a source and record them; see `cropseg run --help`.
 
@@ -53,7 +54,12 @@ def run_source(
     with (
         closing(open_source(source, topic=topic)) as frames,
         Segmenter(
-            bundle, threads=threads, engine=engine, precision=precision, crop_margin=crop_margin
+            bundle,
+            threads=threads,
+            engine=engine,
+            precision=precision,
+            crop_margin=crop_margin,
+            weed_confidence=weed_confidence,
         ) as segmenter,
     ):
         segmenter.warm_up()

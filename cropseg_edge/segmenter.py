@@ -16,7 +16,7 @@ from cropseg_edge.engines.protocol import Engine, EngineLabel, FramePath, Watch
 from cropseg_edge.errors import DeviceLostError, EngineError
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.health import check_frame, judge
-from cropseg_edge.mask import CROP, UNKNOWN, CropMask, Status
+from cropseg_edge.mask import CROP, UNKNOWN, WEED, CropMask, Status
 
 log = logging.getLogger("cropseg_edge.segmenter")
 _SAY_EVERY_S = 10.0
@@ -38,9 +38,10 @@ class Segmenter:
         crop_margin: pixels of the frame, 0 to `mask.MOST_MARGIN`. What lies so near to crop, along
             rows and columns, and is not crop becomes unknown, which a controller spares as it does
             crop.
+        weed_confidence: 0 to 1. Weed of which the network is less sure becomes unknown as well.
 
     Attributes:
-        crop_margin: may be set between frames.
+        crop_margin, weed_confidence: may be set between frames.
         lost: why only a new process can go on, once the GPU has failed for good, or a TensorRT
             engine on several frames in a row; else empty.
 
@@ -59,8 +60,10 @@ class Segmenter:
         precision: str | None = None,
         build_if_missing: bool = False,
         crop_margin: int = 0,
+        weed_confidence: float = 0.0,
     ) -> None:
         self.crop_margin = crop_margin
+        self.weed_confidence = weed_confidence
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.lost = ""
         self._unsaid, self._say_at = 0, 0.0
@@ -111,9 +114,9 @@ class Segmenter:
             return self._invalid(frame, str(error), watch)
         if fault:
             return self._invalid(frame, fault, watch)
-        if self.crop_margin:
-            _spare_around_crop(labels, confidence, self.crop_margin)
-            watch.lap("margin")
+        if self.crop_margin or self.weed_confidence:
+            self._spare(labels, confidence)
+            watch.lap("spare")
         return self._mask(frame, labels, confidence, status, reason, watch)
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -153,6 +156,16 @@ class Segmenter:
     ) -> None:
         self.close()
 
+    def _spare(self, labels: NDArray[np.uint8], confidence: NDArray[np.uint8]) -> None:
+        """Make unsure weed and what is near to crop unknown, in place."""
+        unknown = (labels == WEED) & (confidence < 255 * self.weed_confidence)
+        if self.crop_margin:
+            # A square, because it takes 1 ms at 1920x1080, and a circle ten.
+            square = np.ones(2 * (2 * self.crop_margin + 1,), np.uint8)
+            crop = labels == CROP
+            unknown |= cv2.dilate(crop.view(np.uint8), square).view(bool) & ~crop
+        labels[unknown], confidence[unknown] = UNKNOWN, 0
+
     def _say(self, frame: Frame, error: EngineError) -> None:
         """Log a failure: the first, what ends the process, and between them one now and then."""
         now = time.monotonic()
@@ -188,16 +201,3 @@ class Segmenter:
             bundle_sha256=self.bundle.sha256,
             stage_ms=watch.laps,
         )
-
-
-def _spare_around_crop(
-    labels: NDArray[np.uint8], confidence: NDArray[np.uint8], margin: int
-) -> None:
-    """Make what is not crop unknown, in place, in a square of `margin` pixels around each of crop.
-
-    A square, because it takes 1 ms at 1920x1080, and a circle ten.
-    """
-    crop: NDArray[np.uint8] = (labels == CROP).view(np.uint8)
-    square = np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)
-    near = (cv2.dilate(crop, square) - crop).view(bool)
-    labels[near], confidence[near] = UNKNOWN, 0

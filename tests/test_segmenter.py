@@ -12,7 +12,7 @@ from cropseg_edge.bundle import Bundle, read_bundle
 from cropseg_edge.errors import EngineError, FrameError
 from cropseg_edge.frames import Frame
 from cropseg_edge.letterbox import shrink
-from cropseg_edge.mask import CROP, UNKNOWN, CropMask, Status
+from cropseg_edge.mask import CROP, UNKNOWN, WEED, CropMask, Status
 from cropseg_edge.segmenter import Segmenter
 from tests.tiny_bundle import MEAN, STD, write_tiny_bundle
 
@@ -355,3 +355,14 @@ def test_what_is_near_crop_becomes_unknown_and_the_crop_stays(bundle: Bundle) ->
     np.testing.assert_array_equal(near, around & ~crop)
     np.testing.assert_array_equal(spared.labels[~near], plain.labels[~near])
     np.testing.assert_array_equal(spared.confidence, np.where(near, 0, plain.confidence))
+
+
+def test_weed_that_is_not_sure_becomes_unknown_and_nothing_else(bundle: Bundle) -> None:
+    image = picture(320, 240)
+    engine = ScriptedEngine(looking_at_colour)
+    plain = Segmenter(bundle, engine=engine).segment(frame(image))
+    spared = Segmenter(bundle, engine=engine, weed_confidence=0.8).segment(frame(image))
+    unsure = (plain.labels == WEED) & (plain.confidence < 0.8 * 255)
+    assert 0 < unsure.sum() < (plain.labels == WEED).sum()
+    np.testing.assert_array_equal(spared.labels, np.where(unsure, UNKNOWN, plain.labels))
+    np.testing.assert_array_equal(spared.confidence, np.where(unsure, 0, plain.confidence))

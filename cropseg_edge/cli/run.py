@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     default=0,
     help="Pixels around crop that become unknown, to be spared as well.",
 )
+@click.option(
+    "--weed-confidence",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Weed of which the network is less sure becomes unknown, too.",
+)
 @engine_option
 @precision_option
 @threads_option
@@ -41,6 +47,7 @@ def run(
     report: bool,
     topic: str | None,
     crop_margin: int,
+    weed_confidence: float,
     engine: "EngineChoice",
     precision: str | None,
     threads: int | None,
@@ -75,6 +82,7 @@ def run(
         precision=precision,
         threads=threads,
         crop_margin=crop_margin,
+        weed_confidence=weed_confidence,
     )
     _show(summary, out)
 

@@ -188,6 +188,8 @@ def test_a_reader_that_reads_no_more_holds_up_no_mask(harness: Harness) -> None:
     [
         ("max_age_ms", 10, "out of range"),
         ("max_age_ms", "soon", "type"),
+        ("weed_confidence", 1.5, "out of range"),
+        ("weed_confidence", float("nan"), "out of range"),
         ("transport", "pigeon", "read in configure"),
         ("bundle", "/other.cropseg", "read in configure"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.validate_topic_name import validate_topic_name
@@ -33,6 +33,7 @@ class Settings:
     threads: int
     max_age_ms: int
     crop_margin: int
+    weed_confidence: float
     publish_confidence: bool
     publish_overlay: bool
     autostart: bool
@@ -42,7 +43,7 @@ class Settings:
 class _Parameter:
     default: Any
     description: str
-    limits: tuple[int, int] | None = None
+    limits: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
     live: bool = False  # may change while the node is configured
 
@@ -95,6 +96,12 @@ PARAMETERS = {
         limits=(0, MOST_MARGIN),
         live=True,
     ),
+    "weed_confidence": _Parameter(
+        0.0,
+        "Weed of which the network is less sure becomes unknown (255), to be spared as crop is.",
+        limits=(0.0, 1.0),
+        live=True,
+    ),
     "publish_confidence": _Parameter(
         True, "Publish ~/confidence while somebody subscribes to it.", live=True
     ),
@@ -118,7 +125,11 @@ def declare(node: Node) -> None:
             descriptor.additional_constraints = f"one of: {', '.join(parameter.choices)}"
         if parameter.limits:
             low, high = parameter.limits
-            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+            if isinstance(parameter.default, int):
+                descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+            else:
+                between = FloatingPointRange(from_value=low, to_value=high)
+                descriptor.floating_point_range = [between]
         node.declare_parameter(name, parameter.default, descriptor)
 
 
@@ -136,7 +147,7 @@ def refusal(name: str, value: Any, *, configured: bool) -> str:
         return f"{name} is read in configure: clean the node up first, then set it"
     if parameter.choices and value not in parameter.choices:
         return f"{name} must be one of {', '.join(parameter.choices)}, not {value!r}"
-    if parameter.limits and type(value) is int:
+    if parameter.limits and type(value) is type(parameter.default):
         low, high = parameter.limits
         if not low <= value <= high:
             return f"{name} must be from {low} to {high}, not {value}"

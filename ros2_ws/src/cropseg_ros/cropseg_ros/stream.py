@@ -49,7 +49,7 @@ class Stream:
         self._node = node
         self._log = node.get_logger()
         self._segmenter = segmenter
-        segmenter.crop_margin = settings.crop_margin
+        self._spare(settings)
         self._outputs = outputs
         self._count = 0
         self._size: tuple[int, int] | None = None
@@ -96,7 +96,11 @@ class Stream:
         """Take over changed live settings, from the next frame on."""
         self.settings = settings
         self._freshness.max_age_s = 1e-3 * settings.max_age_ms
+        self._spare(settings)
+
+    def _spare(self, settings: Settings) -> None:
         self._segmenter.crop_margin = settings.crop_margin
+        self._segmenter.weed_confidence = settings.weed_confidence
 
     def _receive(self, message: Image | CompressedImage) -> None:
         self._freshness.arrived(time.monotonic())
