@@ -17,6 +17,29 @@ def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
     return {key: round(float(value), 3) for key, value in zip((*KEYS, "mean"), values, strict=True)}
 
 
+def fifths(milliseconds: Sequence[float]) -> list[float]:
+    """The median of each fifth of a run, in order: how it drifts, and how much it varies."""
+    if len(milliseconds) < 5:
+        return []
+    parts = np.array_split(np.asarray(milliseconds), 5)
+    return [round(float(np.median(part)), 3) for part in parts]
+
+
+def change(first: Sequence[float], second: Sequence[float]) -> str:
+    """What a second run's fifths say beside a first one's: faster, slower, or no telling.
+
+    A change is called one where the medians differ by more than three interquartile ranges of the
+    run that varies more.
+    """
+    before, after = float(np.median(first)), float(np.median(second))
+    ranges = (np.percentile(run, 75) - np.percentile(run, 25) for run in (first, second))
+    noise = 3 * float(max(ranges))
+    if abs(after - before) <= noise:
+        return f"no change that can be told from noise ({noise:.1f} ms)"
+    word, times = ("faster", before / after) if after < before else ("slower", after / before)
+    return f"B is {times:.2f} times {word}; the noise is {noise:.1f} ms"
+
+
 def verdict(measured: dict[str, Any], rate_hz: float | None) -> str:
     """The one line that matters.
 

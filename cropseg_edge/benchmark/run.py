@@ -9,7 +9,7 @@ from itertools import islice
 from math import ceil
 from typing import Any
 
-from cropseg_edge.benchmark.figures import percentiles, verdict
+from cropseg_edge.benchmark.figures import fifths, percentiles, verdict
 from cropseg_edge.benchmark.machine import machine, state
 from cropseg_edge.benchmark.pacing import Clock, Pace, SteadyClock, closed_loop, paced
 from cropseg_edge.benchmark.sensors import Sensors
@@ -149,6 +149,7 @@ def _measured(work: _Work, pace: Pace, rate_hz: float | None) -> dict[str, Any]:
         "seconds": round(pace.seconds, 3),
         "frames_per_second": round(done / pace.seconds, 3) if pace.seconds else 0.0,
         "latency_ms": work.latencies(pace),
+        "p50_of_fifths_ms": fifths(pace.latencies_ms),
         "status": {status.name: work.status[status.name] for status in Status},
         "reasons": dict(work.reasons),
         "engine_failures": work.engine_failures(),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cropseg_edge.benchmark.figures import KEYS
+from cropseg_edge.benchmark.figures import KEYS, change
 from cropseg_edge.errors import ConfigError
 
 Document = dict[str, Any]
@@ -15,6 +15,9 @@ def table(document: Document) -> str:
     lines.append(f"{'':<12}" + "".join(f"{key:>9}" for key in KEYS) + "  ms")
     for stage, figures in measured["latency_ms"].items():
         lines.append(f"{stage:<12}" + "".join(f"{figures[key]:>9.1f}" for key in KEYS))
+    if parts := measured["p50_of_fifths_ms"]:
+        drift = ", ".join(f"{part:.1f}" for part in parts)
+        lines.append(f"over time    end to end, p50 of each fifth of the run: {drift} ms")
     warmed = document["warm_up"]
     if end := warmed["latency_ms"].get("end to end"):
         lines.append(
@@ -107,7 +110,11 @@ def comparison(first: Document, second: Document, names: tuple[str, str]) -> str
                 a, b = stages[0][stage][key], stages[1][stage][key]
                 cells += f"{a:>9.1f}{b:>9.1f}" + (f"{a / b:>9.2f}" if b else f"{'-':>9}")
             lines.append(f"{stage:<12}{cells}")
-        return "\n".join([*lines, f"A  {first['verdict']}", f"B  {second['verdict']}"])
+        lines += [f"A  {first['verdict']}", f"B  {second['verdict']}"]
+        parts = [each["measured"].get("p50_of_fifths_ms") for each in (first, second)]
+        if all(parts):
+            lines.append(f"end to end   {change(*parts)}")
+        return "\n".join(lines)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"{names[0]} and {names[1]} must be files that `cropseg bench --json` wrote; "

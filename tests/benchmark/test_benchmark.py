@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cropseg_edge.benchmark import benchmark, load_frames, table
+from cropseg_edge.benchmark.figures import change
 from cropseg_edge.benchmark.sensors import Sensors
 from cropseg_edge.engines.onnxruntime import OnnxRuntimeEngine
 from cropseg_edge.errors import EngineError, FrameError
@@ -185,18 +186,34 @@ def test_two_measurements_side_by_side(
 ) -> None:
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     for file in files:
-        cropseg("bench", tiny_bundle_path, "--source", pictures, "--frames", 3, "--json", file)
+        cropseg("bench", tiny_bundle_path, "--source", pictures, "--frames", 5, "--json", file)
     document = json.loads(files[1].read_text())
+    assert len(document["measured"]["p50_of_fifths_ms"]) == 5
     document["measured"]["latency_ms"]["engine"] = {"p50": 2.0, "p99": 4.0}
+    document["measured"]["p50_of_fifths_ms"] = [1e6] * 5
     files[1].write_text(json.dumps(document))
     first = json.loads(files[0].read_text())["measured"]["latency_ms"]["engine"]["p50"]
     result = cropseg("bench", "--compare", *files)
     assert result.code == 0, result
     (line,) = [line for line in result.out.splitlines() if line.startswith("engine")]
     assert line.split()[2:4] == ["2.0", f"{first / 2:.2f}"]
+    assert "times slower" in result.out.splitlines()[-1]
     ignored = cropseg("bench", tiny_bundle_path, "--compare", *files, "--json", tmp_path / "c.json")
     assert ignored.code == 2
     assert "leave out BUNDLE, --json" in ignored.err
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ([50, 50, 50, 50, 50], "B is 2.00 times faster"),
+        ([150, 150, 151, 150, 150], "B is 1.50 times slower"),
+        ([98, 99, 103, 100, 101], "no change that can be told from noise (6.0 ms)"),
+        ([80, 60, 100, 120, 90], "no change that can be told from noise (60.0 ms)"),
+    ],
+)
+def test_a_change_is_one_where_it_is_larger_than_the_noise(second: list[float], said: str) -> None:
+    assert change([100, 100, 100, 100, 100], second).startswith(said)
 
 
 @pytest.mark.parametrize(
