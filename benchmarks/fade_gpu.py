@@ -88,7 +88,7 @@ class Gpu:
         target.free()
         return 2 * size / (ms / 1e3)
 
-    def kernel(self, case: tuple, repeats: int) -> float:
+    def kernel(self, case: tuple, repeats: int, tensor_cores: bool = False) -> float:
         """Milliseconds of a launch of our kernel."""
         channels, h, w, dtype, layout, _, side = case
         sizes = sizes_of(case)
@@ -103,7 +103,7 @@ class Gpu:
                     values = rng.random(size // np.dtype(dtype).itemsize, np.float32)
                     self.cuda.memcpy_htod(buffer, values.astype(dtype))
         classes = layout == "probabilities"
-        fade = CudaFade(dtype, "nchw" if classes else layout)
+        fade = CudaFade(dtype, "nchw" if classes else layout, tensor_cores=tensor_cores)
         status = self.cuda.mem_alloc(4)
         fade.clear(int(status))
 
@@ -175,12 +175,15 @@ def measure(gpu: Gpu, repeats: int, compile_it: bool) -> dict[str, Any]:
     rows = []
     for case in CASES:
         size = sum(sizes_of(case))
+        _, _, _, dtype, form, _, side = case
+        both = dtype == "float16" and form != "probabilities" and side == 1
         rows.append(
             {
                 **dict(zip(NAMES, case, strict=True)),
                 "bytes": size,
                 "floor_ms": 1e3 * size / bandwidth,
                 "kernel_ms": gpu.kernel(case, repeats),
+                "tensor_ms": gpu.kernel(case, repeats, tensor_cores=True) if both else None,
                 "unfold_ms": pytorch(case, repeats, False),
                 "compiled_ms": pytorch(case, repeats, True) if compile_it else None,
             }
@@ -205,15 +208,22 @@ def main() -> None:
         sys.exit(str(error))
     print(f"{results['gpu']}: a copy moves {results['copy_gb_per_s']:.0f} GB/s (read and write)")
     print("milliseconds; floor: what copying as many bytes takes; %: of the copy's bandwidth")
-    print("   C    h    w dtype    form          gated s    MB  floor kernel   %   unfold compiled")
+    print("tensor: on tensor cores, which is off unless asked for")
+    print(
+        "   C    h    w dtype    form          gated s    MB  floor kernel   % tensor   %   unfold "
+        "compiled"
+    )
     for row in results["rows"]:
         torch_columns = (row["unfold_ms"], row["compiled_ms"])
         text = " ".join("       -" if x is None else f"{x:8.3f}" for x in torch_columns)
-        share = 100 * row["floor_ms"] / row["kernel_ms"]
+        kernels = " ".join(
+            "     -   -" if ms is None else f"{ms:6.3f} {100 * row['floor_ms'] / ms:3.0f}"
+            for ms in (row["kernel_ms"], row["tensor_ms"])
+        )
         print(
             f"{row['channels']:4} {row['h']:4} {row['w']:4} {row['dtype']:8} {row['form']:13} "
             f"{'yes' if row['gated'] else 'no':5} {row['side']} {row['bytes'] / 1e6:5.1f} "
-            f"{row['floor_ms']:6.3f} {row['kernel_ms']:6.3f} {share:3.0f} {text}"
+            f"{row['floor_ms']:6.3f} {kernels} {text}"
         )
     if args.json:
         args.json.write_text(json.dumps(results, indent=1), encoding="utf-8")

@@ -114,9 +114,14 @@ class HostFade:
     """`CudaFade` on NumPy arrays; every output lies between guard bytes that must stay."""
 
     def __init__(
-        self, dtype: DType = "float32", layout: Layout = "nchw", multiprocessors: int = 8
+        self,
+        dtype: DType = "float32",
+        layout: Layout = "nchw",
+        multiprocessors: int = 8,
+        tensor_cores: bool = False,
     ) -> None:
-        self.fade = CudaFade(dtype, layout, HostLauncher(multiprocessors))
+        self.launcher = HostLauncher(multiprocessors)
+        self.fade = CudaFade(dtype, layout, self.launcher, tensor_cores)
         self._dtype, self._layout = np.dtype(dtype), layout
         self._status = aligned(np.full(1, -1, np.int32))
         self._held: list[Array] = []

@@ -99,7 +99,7 @@ def test_kernels_fit_their_gpu_without_spills(
         assert kernel.spilled == 0, f"{name} spills on {target}"
         blocks = 3 if "nchw" in name else 4
         assert kernel.registers * THREADS * blocks <= REGISTERS, f"{name} has too few blocks"
-        assert kernel.shared <= 16 * 1024
+        assert kernel.shared <= 24 * 1024
 
 
 def test_compiling_again_gives_what_is_shipped() -> None:

@@ -18,6 +18,7 @@ from cropseg_edge.letterbox import Letterbox
 from tests.fade.host_kernels import Array, HostFade, grid_of, side_of, to_layout
 from tests.fade.test_cuda_kernels import DTYPES, LAYOUTS, SIDES, rounded
 from tests.fade.test_cuda_preprocess import picture, spec_of
+from tests.fade.test_cuda_tensor import two_roundings
 from tests.fade.test_decode import random_probabilities
 from tests.fade.test_fade import make
 
@@ -42,10 +43,16 @@ def cuda() -> Iterator[Any]:
 class GpuFade:
     """`CudaFade` on NumPy arrays, each uploaded before and downloaded after."""
 
-    def __init__(self, cuda: Any, dtype: DType = "float32", layout: Layout = "nchw") -> None:
+    def __init__(
+        self,
+        cuda: Any,
+        dtype: DType = "float32",
+        layout: Layout = "nchw",
+        tensor_cores: bool = False,
+    ) -> None:
         self._cuda, self._dtype, self._layout = cuda, np.dtype(dtype), layout
         try:
-            self.fade = CudaFade(dtype, layout)
+            self.fade = CudaFade(dtype, layout, tensor_cores=tensor_cores)
         except EngineError as error:
             pytest.fail(str(error))
         self._held: list[Any] = []
@@ -131,6 +138,34 @@ def test_a_large_map_agrees_with_the_cpu(cuda: Any, layout: Layout) -> None:
     np.testing.assert_allclose(result, expected, atol=2e-5 + 2**-11 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize(
+    "shape", [(8, 5, 6), (16, 1, 34), (72, 9, 2), (40, 33, 36), (256, 65, 62), (256, 128, 128)]
+)
+def test_tensor_cores_agree_with_the_cpu(
+    cuda: Any, gated: bool, layout: Layout, shape: tuple[int, int, int]
+) -> None:
+    tensors = rounded(make(*shape, gated, 3.0), "float16")
+    expected = fade_upsample(*tensors)
+    result = GpuFade(cuda, "float16", layout, tensor_cores=True).upsample(tensors)
+    bound = 2e-5 + two_roundings(tensors, expected)
+    np.testing.assert_allclose(result, expected, atol=bound, rtol=0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("tensor", range(5))
+def test_on_tensor_cores_a_bad_input_spoils_what_it_does_on_the_host(
+    cuda: Any, tensor: int, value: float, layout: Layout
+) -> None:
+    tensors = rounded(make(72, 7, 38, gated=True), "float16")
+    tensors[tensor].flat[[0, -1, 100]] = value
+    result = GpuFade(cuda, "float16", layout, tensor_cores=True).upsample(tensors)
+    expected = HostFade("float16", layout, tensor_cores=True).upsample(tensors)
+    np.testing.assert_array_equal(np.isfinite(result), np.isfinite(expected))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("classes", [3, 5])
@@ -198,8 +233,9 @@ def test_preprocessing_agrees_with_the_host(cuda: Any, size: tuple[int, int], dt
     assert (apart > 0.1).mean() < 0.01
 
 
-def test_steady_state_allocates_nothing(cuda: Any) -> None:
-    gpu = GpuFade(cuda, "float16")
+@pytest.mark.parametrize("tensor_cores", [False, True])
+def test_steady_state_allocates_nothing(cuda: Any, tensor_cores: bool) -> None:
+    gpu = GpuFade(cuda, "float16", tensor_cores=tensor_cores)
     inputs, stream = gpu.inputs(make(256, 64, 64, True), "nchw"), cuda.Stream()
     out = gpu.upload(np.zeros((256, 128, 128), np.float16))
     gpu.fade.upsample(inputs, 256, 64, 64, out, stream)

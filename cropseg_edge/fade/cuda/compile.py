@@ -67,7 +67,7 @@ def main() -> None:
             if arguments.report:
                 for name, figures in sorted(usage(compiled.log).items()):
                     print(
-                        f"  {name:20} {figures.registers:4} registers {figures.shared:6} bytes "
+                        f"  {name:24} {figures.registers:4} registers {figures.shared:6} bytes "
                         f"shared {figures.spilled:4} spilled"
                     )
     except EngineError as error:

@@ -6,6 +6,8 @@
 // kernels.py as well, and the tests compare the two.
 
 #include "frame.h"
+#include "tensor_nchw.h"
+#include "tensor_nhwc.h"
 #include "upsample.h"
 
 #define INPUTS(T)                                                                             \
@@ -44,6 +46,11 @@
 
 TYPE_KERNELS(Half, f16)
 TYPE_KERNELS(float, f32)
+
+KERNEL(upsample_f16_nchw_tensor, 3, tensor_nchw::upsample(block, GIVEN(Half), out, chunk),
+       INPUTS(Half), Half* out, SIZES, int chunk)
+KERNEL(upsample_f16_nhwc_tensor, 4, tensor_nhwc::upsample(block, GIVEN(Half), out, chunk),
+       INPUTS(Half), Half* out, SIZES, int chunk)
 
 KERNEL(clear, 1, *status = 0, int* status)
 KERNEL(check, 4, check_probabilities(block, probabilities, status, channels, plane),

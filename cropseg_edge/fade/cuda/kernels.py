@@ -14,10 +14,12 @@ SIDES = (1, 2)  # s: a pixel of the guide has s x s sub-pixels
 
 # The pixels (or cells of two by two pixels) that one block covers, width and height.
 UPSAMPLE_TILE = {"nchw": (32, 4), "nhwc": (8, 4)}
+TENSOR_TILE = {"nchw": (32, 2), "nhwc": (8, 4)}
 PIXEL_TILE = (32, 4)
 DECODE_TILE = (128, 4)
 
 _LEAST_CHANNELS = 32  # that a block upsamples: below, computing the weights again costs more
+_TENSOR_SPLIT = (32, 4)  # channels that a block takes at a time, blocks of a multiprocessor
 _SHORT = {"float16": "f16", "float32": "f32"}
 _TYPES: tuple[DType, ...] = ("float16", "float32")
 _LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
@@ -30,9 +32,15 @@ def kernel(stage: str, dtype: DType, layout: Layout | None = None, side: int = 1
     return "_".join([stage, _SHORT.get(dtype, dtype), *filter(None, ends)])
 
 
+def tensor_kernel(layout: Layout) -> str:
+    """The name of `upsample` on tensor cores: FP16, s = 1."""
+    return f"{kernel('upsample', 'float16', layout)}_tensor"
+
+
 _INPUTS = "PPPPP"  # logits, kernels_high, kernels_low, guide, gate
 PARAMETERS: dict[str, str] = {
     **{kernel("upsample", t, o, s): _INPUTS + "Piiii" for t, s in _KINDS for o in _LAYOUTS},
+    **{tensor_kernel(o): _INPUTS + "Piiii" for o in _LAYOUTS},
     **{kernel("probabilities", t, side=s): _INPUTS + "PPiii" for t, s in _KINDS},
     **{kernel("labels", t, side=s): _INPUTS + "PPPiii" for t, s in _KINDS},
     **{kernel("preprocess", t): "P" + 11 * "i" + 6 * "f" + "P" for t in _TYPES},
@@ -48,10 +56,35 @@ def tiles(tile: tuple[int, int], height: int, width: int) -> tuple[int, int]:
     return math.ceil(width / tile[0]), math.ceil(height / tile[1])
 
 
-def channels_per_block(tiles: int, channels: int, multiprocessors: int) -> int:
-    """All channels where the tiles alone fill the GPU eight blocks deep, else fewer."""
-    splits = min(math.ceil(8 * multiprocessors / tiles), math.ceil(channels / _LEAST_CHANNELS))
-    return 8 * math.ceil(channels / splits / 8)
+def channels_per_block(
+    tiles: int, channels: int, multiprocessors: int, step: int = 8, deep: int = 8
+) -> int:
+    """All channels where the tiles alone fill the GPU `deep` blocks deep, else fewer.
+
+    A multiple of `step`, and never so few that computing the weights again costs more.
+    """
+    least = max(_LEAST_CHANNELS, 2 * step)
+    splits = min(math.ceil(deep * multiprocessors / tiles), math.ceil(channels / least))
+    return step * math.ceil(channels / splits / step)
+
+
+def upsample_plan(
+    dtype: DType, layout: Layout, side: int, channels: int, height: int, width: int,
+    multiprocessors: int, tensor_cores: bool,
+) -> tuple[str, tuple[int, int, int], int]:  # fmt: skip
+    """Of `upsample`: the kernel, its grid of blocks, and the channels of a block.
+
+    Tensor cores take FP16 with s = 1, and only where their loads are aligned: channels last by
+    8 channels, planes by 2 columns.
+    """
+    aligned = channels % 8 == 0 if layout == "nhwc" else width % 2 == 0
+    if tensor_cores and dtype == "float16" and side == 1 and aligned:
+        x, y = tiles(TENSOR_TILE[layout], height, width)
+        chunk = channels_per_block(x * y, channels, multiprocessors, *_TENSOR_SPLIT)
+        return tensor_kernel(layout), (x, y, math.ceil(channels / chunk)), chunk
+    x, y = tiles(UPSAMPLE_TILE[layout], height, width)
+    chunk = channels_per_block(x * y, channels, multiprocessors)
+    return kernel("upsample", dtype, layout, side), (x, y, math.ceil(channels / chunk)), chunk
 
 
 def shrinking(height: int, width: int, to_height: int, to_width: int) -> tuple[int, bool]:

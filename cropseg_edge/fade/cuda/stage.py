@@ -21,13 +21,12 @@ from cropseg_edge.fade.cuda.kernels import (
     PARAMETERS,
     PIXEL_TILE,
     THREADS,
-    UPSAMPLE_TILE,
     DType,
     Layout,
-    channels_per_block,
     kernel,
     shrinking,
     tiles,
+    upsample_plan,
 )
 from cropseg_edge.fade.stage import Affine
 
@@ -47,6 +46,8 @@ class CudaFade:
         dtype: of FADE's inputs and of `upsample`'s output.
         layout: of `upsample`'s logits, guide and output; every other map is in planes ("nchw").
         launcher: what starts the kernels; None loads them with pycuda.
+        tensor_cores: let `upsample` multiply on tensor cores, with weights rounded to FP16, where
+            they take the map (see `upsample_plan`). Not timed yet, hence off.
 
     Raises:
         EngineError: pycuda, a CUDA context, or kernels for this GPU or dtype are missing.
@@ -57,6 +58,7 @@ class CudaFade:
         dtype: DType = "float32",
         layout: Layout = "nchw",
         launcher: Launcher | None = None,
+        tensor_cores: bool = False,
     ) -> None:
         if kernel("upsample", dtype, layout) not in PARAMETERS:
             raise EngineError(
@@ -69,6 +71,7 @@ class CudaFade:
         self._launcher = launcher
         self._dtype: DType = dtype
         self._layout: Layout = layout
+        self._tensor_cores = tensor_cores
 
     def clear(self, status: int, stream: Any = None) -> None:
         """Set the status word (int32 at device address `status`) to zero; once a frame."""
@@ -102,11 +105,13 @@ class CudaFade:
         check_inputs(inputs, side)
         check_addresses(out=out)
         check_sizes(channels, height, width)
-        x, y = tiles(UPSAMPLE_TILE[self._layout], height, width)
-        chunk = channels_per_block(x * y, channels, self._launcher.multiprocessors)
+        name, grid, chunk = upsample_plan(
+            self._dtype, self._layout, side, channels, height, width,
+            self._launcher.multiprocessors, self._tensor_cores,
+        )  # fmt: skip
         self._launcher.launch(
-            kernel("upsample", self._dtype, self._layout, side),
-            (x, y, math.ceil(channels / chunk)),
+            name,
+            grid,
             (*inputs, out, channels, height, width, chunk),
             stream,
         )

@@ -35,12 +35,10 @@ CODE void softmax(float (&logits)[TAPS]) {
 
 CODE int clamped(int i, int size) { return i < 0 ? 0 : i < size ? i : size - 1; }
 
-// Weights of the output pixel (y, x): the sum of the high-resolution kernel logits and of those of
-// the cell that the pixel lies in (the semi-shift convolution's two halves), normalised. Beyond the
-// map's border they are zero then, so that a tap may read the border instead, which is clamped and
-// lies in the window anyway.
+// Softmax of the output pixel (y, x): over the sum of the high-resolution kernel logits and of those
+// of the cell that the pixel lies in (the semi-shift convolution's two halves).
 template <class T>
-CODE void pixel_weights(const Inputs<T>& in, int y, int x, float (&weights)[TAPS]) {
+CODE void pixel_softmax(const Inputs<T>& in, int y, int x, float (&weights)[TAPS]) {
     const long long low_plane = (long long)in.height * in.width, high_plane = 4 * low_plane;
     const T* high = in.kernels_high + (long long)y * 2 * in.width + x;
     const T* low = in.kernels_low + (long long)(y / 2) * in.width + x / 2;
@@ -48,6 +46,13 @@ CODE void pixel_weights(const Inputs<T>& in, int y, int x, float (&weights)[TAPS
     for (int k = 0; k < TAPS; ++k)
         weights[k] = to_float(high[k * high_plane]) + to_float(low[k * low_plane]);
     softmax(weights);
+}
+
+// The same, and zero beyond the map's border, so that a tap may read the border instead, which is
+// clamped and lies in the window anyway.
+template <class T>
+CODE void pixel_weights(const Inputs<T>& in, int y, int x, float (&weights)[TAPS]) {
+    pixel_softmax(in, y, x, weights);
 #pragma unroll
     for (int i = 0; i < SIDE; ++i) {
         const int u = y / 2 + i - REACH, v = x / 2 + i - REACH;
