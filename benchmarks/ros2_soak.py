@@ -7,8 +7,9 @@ encoding that cannot be used and must be answered by INVALID, and every thousand
 pauses until the node has said so by itself. Every ten seconds memory, open files and threads of
 the node are noted. After a sixth of the time (ten minutes at most) of warming up:
 
-- memory: the slope of a straight line through it, and the upper end of its 95 % interval, which
-  should stay under 1 MB/h; a run of less than about an hour cannot tell so little;
+- memory of its own (what it shares with the camera has a fixed size): the slope of a straight line
+  through it, and the upper end of its 95 % interval, which should stay under 1 MB/h; a run of less
+  than about an hour cannot tell so little;
 - files and threads: none more at the end than at the beginning;
 - time from image to status: p99 of the last quarter against the first;
 - every fault: answered, or missed.
@@ -67,7 +68,7 @@ def sample(pid: int, started: float) -> Sample:
     lines = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
     return Sample(
         time.monotonic() - started,
-        int(lines["VmRSS"].split()[0]) / 1024,
+        int(lines["RssAnon"].split()[0]) / 1024,
         len(list((folder / "fd").iterdir())),
         int(lines["Threads"]),
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +13,16 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def private_domain() -> None:
+def private_domain() -> Iterator[None]:
     """Keep the graph to this computer and to this run; before anything starts rclpy."""
     from cropseg_ros.transport import environment, private_graph
 
     os.environ.update(private_graph())
     os.environ.update(environment())
+    yield
+    # Processes that a test killed leave 128 MiB of shared memory each.
+    if fastdds := shutil.which("fastdds", path=f"{sys.prefix}/bin:{os.environ['PATH']}"):
+        subprocess.run([fastdds, "shm", "clean"], stdout=subprocess.DEVNULL, check=False)
 
 
 @pytest.fixture(scope="module")

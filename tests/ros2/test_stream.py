@@ -150,14 +150,22 @@ def test_a_stream_that_stops_is_invalid_in_time_and_recovers_with_three_frames(
 
 def test_frames_that_come_too_fast_are_dropped_and_counted(harness: Harness) -> None:
     before = harness.send(harness.rgb())[1]
-    messages = [harness.rgb(picture(1920, 1080)) for _ in range(30)]
-    for message in messages:
+    for message in [harness.rgb(picture(1920, 1080)) for _ in range(30)]:
         harness.image.publish(message)
+    stamps = set()
+
+    def answered() -> bool:  # what follows a burst may be lost on its way
+        if any(stamp_ns(status.header) in stamps for status in harness.statuses):
+            return True
+        message = harness.rgb()
+        stamps.add(stamp_ns(message.header))
+        harness.image.publish(message)
+        return False
+
+    harness.wait(answered)
     _, after = harness.send(harness.rgb())
-    lost = after.dropped - before.dropped
-    assert after.sequence - before.sequence <= 31
-    heard = {stamp_ns(s.header) for s in harness.statuses if s.sequence > before.sequence}
-    assert len(heard) == after.sequence - before.sequence - lost
+    numbers = {s.sequence for s in harness.statuses if s.sequence > before.sequence}
+    assert len(numbers) == (after.sequence - before.sequence) - (after.dropped - before.dropped)
 
 
 def test_a_reader_that_reads_no_more_holds_up_no_mask(harness: Harness) -> None:
@@ -178,8 +186,9 @@ def test_a_reader_that_reads_no_more_holds_up_no_mask(harness: Harness) -> None:
                 dict(zip(status.stage_names, status.stage_ms, strict=True))["publish"]
             )
     finally:
-        reader.kill()
-        reader.wait()
+        reader.send_signal(signal.SIGCONT)
+        reader.terminate()  # one that is killed leaves its shared memory behind
+        reader.wait(10)
     assert median(publish_ms) < 50  # half of the time for which a reliable writer waits for readers
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 from pathlib import Path
 
 _MIB = 1 << 20
@@ -40,10 +41,21 @@ def environment() -> dict[str, str]:
 def private_graph() -> dict[str, str]:
     """Variables of a graph that nobody else on the network or on this computer sees."""
     # Up to 101, a domain's ports lie below those that Linux hands out to other programs.
+    domains = random.sample(range(1, 102), 101)
     variables = {
-        "ROS_DOMAIN_ID": str(random.randint(1, 101)),
+        "ROS_DOMAIN_ID": str(next(filter(_unused, domains), domains[0])),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     }
     if os.environ.get("ROS_DISTRO") == "humble":
         variables["ROS_LOCALHOST_ONLY"] = "1"
     return variables
+
+
+def _unused(domain: int) -> bool:
+    """Whether no participant on this computer has the domain's first port (RTPS 2.3, 9.6.1)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
+        try:
+            port.bind(("", 7410 + 250 * domain))
+        except OSError:
+            return False
+    return True
