@@ -73,7 +73,7 @@ def _why(error: Exception) -> str:
     """Why torch could not load a file, shorter than torch says it."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    if "Unsupported" in str(error):
+    if "Unsupported global" in str(error) or "Unsupported class" in str(error):
         return "it holds more than tensors and plain values, and its code is not run"
     return "it is empty, cut off or another kind of file"
 

@@ -103,7 +103,7 @@ class TrainConfig(Section):
     dice: float = Field(0.5, ge=0)
     crop_weight: float = Field(1.0, ge=1)  # crop called weed counts so often as weed called crop
     save_every: int = Field(100, ge=1)
-    validate_every: int = Field(500, ge=1)
+    validate_every: int = Field(500, ge=1)  # of the steps at which it is saved
     data: DataConfig
     augmentation: AugmentationConfig = AugmentationConfig()
     optimiser: OptimiserConfig = OptimiserConfig()

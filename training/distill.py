@@ -19,7 +19,7 @@ from cropseg_edge.files import write_atomically
 from training.config import TrainConfig, dump_config
 from training.data.unlabelled import UnlabelledConfig, UnlabelledDataset, unlabelled_batches
 from training.distributed import replicate
-from training.interrupt import Held
+from training.interrupt import Held, watched_readers
 from training.matching import Outputs, Projections, divergence, mismatch, outputs
 from training.models.fade import FadeInputs, bilinear_like
 from training.models.segmenter import CropSegmenter
@@ -77,7 +77,7 @@ def distill(config: DistillConfig, out: Path) -> dict[str, Path]:
             write_atomically(out / "config.yaml", dump_config(config).encode())
         teacher.record(config, out)
     waiting = dict(runs)
-    with Held() as held:
+    with Held() as held, watched_readers(held):
         while waiting:
             size = min(waiting, key=lambda name: waiting[name][0].step)
             try:

@@ -3,8 +3,12 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
+
+from cropseg_edge.errors import ConfigError
 
 
 class Held:
@@ -48,6 +52,27 @@ class Held:
         again, self.number = bool(self.number), number
         if again:
             self.act()
+
+
+@contextmanager
+def watched_readers(held: Held) -> Iterator[None]:
+    """Where a process that reads pictures is killed, say so; torch raises that anywhere, even in
+    the middle of a step, so nothing is saved.
+
+    Raises:
+        ConfigError: it was killed, unless by the signal that ended this process as well.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        if held.number:
+            held.act()
+        raise ConfigError(
+            "a process that reads pictures was killed, perhaps for want of memory: lower "
+            "data.workers or data.cache; the same command goes on from what was saved last"
+        ) from error
 
 
 def leave_group(worker: int) -> None:

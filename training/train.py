@@ -16,7 +16,8 @@ from cropseg_edge.files import write_atomically
 from training.checkpoint import finite, read_state, save_atomically
 from training.config import TrainConfig, changes, dump_config
 from training.data.batches import gist
-from training.interrupt import Held
+from training.data.fields import FieldSet
+from training.interrupt import Held, watched_readers
 from training.optimiser import learning_rate
 from training.provenance import own_sets
 from training.run import Run
@@ -24,7 +25,9 @@ from training.validation import validate, validation_pictures
 
 log = logging.getLogger("training")
 PATIENCE = 50  # steps left out in a row; the scale of fp16 finds its place in fewer
-LOG_FIELDS = ("step", "loss", "lr", "seconds", "vegetation_miou", "crop_miou")
+HELD_OUT = ("vegetation_miou", "crop_miou")
+LOG_FIELDS = ("step", "loss", "lr", "seconds", *HELD_OUT)
+Row = dict[str, object]
 Kind = Callable[[TrainConfig, Path | None], Run]
 
 
@@ -40,9 +43,9 @@ def take(steps: Iterator[Run], checkpoint: Path) -> Path:
         KeyboardInterrupt, SystemExit: on SIGINT and SIGTERM, once the step at work is done and, by
             a run of one process, saved.
     """
-    with Held() as held:
+    with Held() as held, watched_readers(held):
         for run in steps:
-            if held.number:
+            if held.number and run.step < run.config.steps:
                 stop([(run, checkpoint)], held)
     return checkpoint
 
@@ -52,7 +55,7 @@ def stop(runs: Iterable[tuple[Run, Path]], held: Held) -> NoReturn:
     for run, checkpoint in runs:
         if run.step > (run.saved or 0):
             save(run, checkpoint)
-        log.info("%s: %s; the same command goes on from there", run.size.name, saved(run))
+        log.info("%s: %s; the same command goes on", run.size.name, saved(run))
     held.act()
 
 
@@ -80,6 +83,11 @@ def training_steps(config: TrainConfig, out: Path, kind: Kind = Run) -> Iterator
     rows = logged(out / "log.csv", run.step)
     if run.workers.first and run.step < config.steps:
         write_atomically(out / "config.yaml", dump_config(config).encode())
+    # A run that was stopped in a validation has a line without its figures.
+    last = rows[-1] if rows else {}
+    unchecked = last.get("step") == str(run.step) and not any(map(last.get, HELD_OUT))
+    if run.workers.any(unchecked):
+        check(run, validation, rows, out / "log.csv")
     yield run
     first, started, stream = run.step, time.monotonic(), iter(run.batches())
     while run.step < config.steps:
@@ -91,7 +99,7 @@ def training_steps(config: TrainConfig, out: Path, kind: Kind = Run) -> Iterator
             yield run
             continue
         seconds = (time.monotonic() - started) / (run.step - first)
-        row: dict[str, object] = {
+        row: Row = {
             "step": run.step,
             "loss": f"{float(sum(run.losses)) / len(run.losses):.4f}",
             "lr": f"{learning_rate(run.step - 1, config.steps, config.optimiser):.2e}",
@@ -101,19 +109,30 @@ def training_steps(config: TrainConfig, out: Path, kind: Kind = Run) -> Iterator
         rows.append(row)
         write_log(run, out / "log.csv", rows)
         save(run, checkpoint)
-        if run.saved != run.step and (run.step == config.steps or isfinite(run.last_loss)):
+        if run.saved != run.step and (
+            run.step == config.steps
+            or isfinite(run.last_loss)
+            or run.step - max(run.saved or 0, first) >= PATIENCE
+        ):
             raise diverged(run)
-        if validation and (run.step % config.validate_every == 0 or run.step == config.steps):
-            try:
-                figures = validate(run.average.model, validation, config.data.frame)
-            except CropSegError as error:
-                raise after_save(run, error) from error
-            row |= {key: f"{value:.2f}" for key, value in figures.items()}
-            write_log(run, out / "log.csv", rows)
+        check(run, validation, rows, out / "log.csv")
         figures_text = " ".join(f"{key} {value}" for key, value in row.items())
         minutes = (config.steps - run.step) * seconds / 60
         log.info("%s: %s of %d, %.0f min left", run.size.name, figures_text, config.steps, minutes)
         yield run
+
+
+def check(run: Run, validation: list[tuple[FieldSet, str]], rows: list[Row], path: Path) -> None:
+    """Add the figures of held-out pictures to the log's last line, where they are due."""
+    if not validation or (run.step % run.config.validate_every and run.step != run.config.steps):
+        return
+    try:
+        figures = validate(run.average.model, validation, run.config.data.frame)
+    except CropSegError as error:
+        raise after_save(run, error) from error
+    if rows:
+        rows[-1] |= {key: f"{value:.2f}" for key, value in figures.items()}
+        write_log(run, path, rows)
 
 
 def next_batch(run: Run, stream: Iterator[Any], checkpoint: Path) -> Any:
@@ -204,17 +223,22 @@ def save(run: Run, checkpoint: Path) -> None:
     run.workers.any(False)
 
 
-def logged(path: Path, step: int) -> list[dict[str, object]]:
+def logged(path: Path, step: int) -> list[Row]:
     """The lines of a CSV log up to `step`, without damaged ones; later ones are of a run that was
     killed."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        rows = [dict(row) for row in csv.DictReader(file)]
-    return [row for row in rows if (row.get("step") or "").isdecimal() and int(row["step"]) <= step]
+        rows: list[Row] = [dict(row) for row in csv.DictReader(file)]
+    numbers = (str(row.get("step")) for row in rows)
+    return [
+        row
+        for row, number in zip(rows, numbers, strict=True)
+        if number.isdecimal() and int(number) <= step
+    ]
 
 
-def write_log(run: Run, path: Path, rows: list[dict[str, object]]) -> None:
+def write_log(run: Run, path: Path, rows: list[Row]) -> None:
     """Write the log's lines if this is the first process; columns in the order in which they first
     came."""
     if not run.workers.first:

@@ -77,6 +77,7 @@ def test_a_checkpoint_whose_step_or_configuration_is_none_is_refused(first, tmp_
     [
         (b"", "empty, cut off or another kind of file"),
         (b"junk", "empty, cut off or another kind of file"),
+        (b"# A README\n\nwith text.\n", "empty, cut off or another kind of file"),
         (pickle.dumps(shutil.copy, protocol=2), "more than tensors and plain values"),
         (None, "No such file"),
     ],

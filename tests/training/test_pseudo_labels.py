@@ -209,6 +209,19 @@ def test_another_set_joins_the_root_and_a_strangers_root_is_left_alone(pool, tmp
     (tmp_path / "field" / "datasets.yaml").write_text("peanut: {licence: MIT, labels: {}}\n")
     with pytest.raises(ConfigError, match="root of other labels"):
         make_labels(pool, tmp_path / "field" / "a")
+    (tmp_path / "root" / "screen.yaml").touch()
+    with pytest.raises(ConfigError, match="what `screen` chose"):
+        make_labels(pool, tmp_path / "root" / "a")
+
+
+def test_masks_that_somebody_drew_are_never_replaced(pool):
+    drawn = pool.images.parent / "masks" / "p0.png"
+    drawn.parent.mkdir()
+    drawn.write_bytes(b"drawn by hand")
+    with pytest.raises(ConfigError, match="holds masks that this command did not make"):
+        make_labels(pool, pool.images.parent)
+    assert drawn.read_bytes() == b"drawn by hand"
+    assert not (pool.images.parent / "parts").exists()
 
 
 @pytest.fixture

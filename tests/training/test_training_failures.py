@@ -19,7 +19,7 @@ from training.logfile import log_to
 from training.plot import plot_runs
 from training.run import Run
 from training.train import train
-from training.validation import validation_pictures
+from training.validation import validate, validation_pictures
 
 OPTIONS = ("size=micro", "data.weights={complete: 1}", "save_every=6")
 
@@ -98,7 +98,37 @@ def test_a_broken_held_out_picture_costs_no_step(micro, config_file, own_root, t
 
     path.write_bytes(before)
     assert read_state(train(config, tmp_path / "run"))["step"] == 6
-    assert [step for step, _ in logged(tmp_path / "run")] == ["2", "4", "6"]
+    train(config, tmp_path / "whole")
+    assert held_out(tmp_path / "run") == held_out(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_a_validation_that_was_cut_off_is_made_up_for(
+    micro, config_file, tmp_path, monkeypatch, step
+):
+    options = ("data.validation=0.5", "save_every=2", "validate_every=4")
+    config = load_config(config_file, (*OPTIONS, *options))
+
+    def killed(*arguments):
+        if read_state(tmp_path / "run" / "last.pt")["step"] == step:
+            raise KeyboardInterrupt
+        return validate(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.train.validate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "run")
+    assert not held_out(tmp_path / "run")[str(step)]
+    for run in ("run", "whole", "run"):
+        train(config, tmp_path / run)
+    assert held_out(tmp_path / "run") == held_out(tmp_path / "whole")
+    assert [step for step, figure in held_out(tmp_path / "run").items() if figure] == ["4", "6"]
+
+
+def held_out(run):
+    """The log's figure of held-out pictures by step."""
+    with (run / "log.csv").open(newline="") as file:
+        return {row["step"]: row["vegetation_miou"] for row in csv.DictReader(file)}
 
 
 def config_root(config_file):
@@ -204,6 +234,21 @@ def test_a_run_that_diverges_stops_and_keeps_its_last_good_state(
         assert finite(state["model"])
         assert finite(state["ema"])
         assert read_state(train(config, tmp_path))["step"] == 6
+
+
+def test_a_graph_that_diverges_stops_although_it_counts_no_steps(
+    micro, config_file, tmp_path, monkeypatch
+):
+    class Graph(Run):
+        def train_step(self, batch):
+            loss = super().train_step(batch)
+            self.left_out = 0
+            return loss * (float("nan") if self.step > 3 else 1.0)
+
+    monkeypatch.setattr("training.train.PATIENCE", 4)
+    config = load_config(config_file, (*OPTIONS, "save_every=2", "steps=99"))
+    with pytest.raises(ConfigError, match="at step 6 .*; step 2 is saved"):
+        train(config, tmp_path, Graph)
 
 
 def test_weights_that_are_not_finite_are_never_saved(micro, config_file, tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.options import run_options
+from training.commands.options import carry_out, run_options
 
 
 @click.command()
@@ -25,18 +25,7 @@ def distill(config_path: Path, out: Path, overrides: tuple[str, ...], threads: i
       python -m training train --config training/configs/quick/train.yaml \\
         --set init=runs/students/nano/last.pt --out runs/fine
     """
-    import torch
-
-    from training.config import load_config
     from training.distill import DistillConfig
     from training.distill import distill as run
-    from training.distributed import first_process
-    from training.logfile import train_log
 
-    if threads:
-        torch.set_num_threads(threads)
-    config = load_config(config_path, overrides, DistillConfig)
-    with train_log(out):
-        paths = run(config, out)
-    if first_process():
-        click.echo("\n".join(map(str, paths.values())))
+    carry_out(run, DistillConfig, config_path, out, overrides, threads)

@@ -52,3 +52,32 @@ def run_options(example: str, out: str) -> Callable[[Any], Any]:
         return config(folder(set_option(threads_option(command))))
 
     return add
+
+
+def carry_out(
+    run: Callable[[Any, Path], Path | dict[str, Path]],
+    kind: type[Any],
+    config_path: Path,
+    out: Path,
+    overrides: tuple[str, ...],
+    threads: int | None,
+) -> None:
+    """Do what the options of `run_options` ask for, with a log in `out`; print the checkpoints.
+
+    Args:
+        run: from a configuration and `out` to a checkpoint, or to one a size.
+        kind: of the configuration.
+    """
+    import torch
+
+    from training.config import load_config
+    from training.distributed import first_process
+    from training.logfile import train_log
+
+    if threads:
+        torch.set_num_threads(threads)
+    config = load_config(config_path, overrides, kind)
+    with train_log(out):
+        made = run(config, out)
+    if first_process():
+        click.echo("\n".join(map(str, made.values() if isinstance(made, dict) else [made])))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.options import run_options
+from training.commands.options import carry_out, run_options
 
 
 @click.command("self-train")
@@ -29,18 +29,7 @@ def self_train(
       python -m training self-train --config training/configs/quick/self_train.yaml \\
         --out runs/stage2
     """
-    import torch
-
-    from training.config import load_config
-    from training.distributed import first_process
-    from training.logfile import train_log
     from training.self_train import SelfTrainConfig
     from training.self_train import self_train as run
 
-    if threads:
-        torch.set_num_threads(threads)
-    config = load_config(config_path, overrides, SelfTrainConfig)
-    with train_log(out):
-        path = run(config, out)
-    if first_process():
-        click.echo(path)
+    carry_out(run, SelfTrainConfig, config_path, out, overrides, threads)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.options import run_options
+from training.commands.options import carry_out, run_options
 
 
 @click.command()
@@ -23,17 +23,7 @@ def train(config_path: Path, out: Path, overrides: tuple[str, ...], threads: int
       torchrun --nproc-per-node 8 -m training train --config training/configs/nano.yaml \\
         --out runs/nano --set batch=64
     """
-    import torch
-
-    from training.config import load_config
-    from training.distributed import first_process
-    from training.logfile import train_log
+    from training.config import TrainConfig
     from training.train import train as run
 
-    if threads:
-        torch.set_num_threads(threads)
-    config = load_config(config_path, overrides)
-    with train_log(out):
-        path = run(config, out)
-    if first_process():
-        click.echo(path)
+    carry_out(run, TrainConfig, config_path, out, overrides, threads)

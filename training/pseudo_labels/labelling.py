@@ -22,6 +22,7 @@ from cropseg_edge.frames.image import read_image
 from cropseg_edge.roots import OWN_SPLIT, set_at, trainable_entry, unlabelled_stems
 from training.config import Section
 from training.pseudo_labels.label import PseudoLabel
+from training.pseudo_labels.screen_run import SETTINGS
 from training.pseudo_labels.worklist import Worklist, find_images
 
 log = logging.getLogger(__name__)
@@ -94,8 +95,8 @@ def label_pictures(
         The table's rows; None if other processes are still at work.
 
     Raises:
-        ConfigError: the settings or what mask values mean differ from those `out` began with, or
-            its parent is another root.
+        ConfigError: the settings or what mask values mean differ from those `out` began with, it
+            holds other masks, or its parent is another root.
         FrameError: the folder has no pictures, or none that may be trained on.
         OSError: a file cannot be written.
     """
@@ -110,6 +111,8 @@ def label_pictures(
     values = config.model_dump(mode="json") | {"labels": labeller.meaning}
     settings = yaml.safe_dump(values, sort_keys=False)
     columns = ("status", "reason", "score", *labeller.parts)
+    if (out / "masks").exists() and not (out / "parts").exists():
+        raise ConfigError(f"{out} holds masks that this command did not make; take another --out")
     work = Worklist(out, TABLE, columns, list(images), settings)
     for name in ("masks", "images"):
         (out / name).mkdir(exist_ok=True)
@@ -170,6 +173,8 @@ def _link(source: Path, target: Path) -> None:
 def _described(out: Path, labeller: Labeller) -> dict[str, dict[str, object]]:
     """The parent's datasets.yaml, if it is one of ours. Raises ConfigError."""
     path = out.parent / "datasets.yaml"
+    if (out.parent / SETTINGS).exists():
+        raise ConfigError(f"{out.parent} is what `screen` chose; take an --out in another folder")
     if not path.exists():
         return {}
     try:
