@@ -247,7 +247,7 @@ def test_a_graph_that_diverges_stops_although_it_counts_no_steps(
 
     monkeypatch.setattr("training.train.PATIENCE", 4)
     config = load_config(config_file, (*OPTIONS, "save_every=2", "steps=99"))
-    with pytest.raises(ConfigError, match="at step 6 .*; step 2 is saved"):
+    with pytest.raises(ConfigError, match=r"at step 6 .*; step 2 is saved"):
         train(config, tmp_path, Graph)
 
 
