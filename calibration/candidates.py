@@ -59,8 +59,8 @@ def candidates(
     """Pictures of a source, at most `pool` of them, drawn evenly.
 
     Args:
-        source: a data root (a folder with splits.csv), or what `cropseg run` takes; of a set's
-            folder in a data root, only pictures in `split` and in `unlabelled` are taken.
+        source: a data root (a folder with splits.csv), a set's folder in one (ROOT/NAME), or what
+            `cropseg run` takes; of a set's folder, only pictures in `split` and in `unlabelled`.
         pool: how many are looked at.
         split: of a data root; the splits that evaluation uses are refused.
         seed: of the draw.
@@ -152,6 +152,9 @@ def _pictures(
     of_set = None
     if path.exists() and not is_root:
         of_set = set_at(path if path.is_dir() else path.parent)
+        if of_set and path.resolve() == Path(*of_set):
+            path /= "images"
+            source = str(path)
     if split in EVALUATION_SPLITS and (is_root or of_set):
         raise ConfigError(
             f"split {split!r} of {path} is for evaluation; calibrate on train, or the figures "

@@ -6,10 +6,8 @@ The set is a folder of PNG files and `frames.json`, which names each one's sourc
 import hashlib
 import json
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import cv2
@@ -66,52 +64,45 @@ def choose(pool: Sequence[Candidate], count: int) -> list[Candidate]:
 
 
 def write_set(chosen: Iterable[Candidate], folder: Path) -> CalibrationSet:
-    """Write pictures and manifest; the manifest comes last, so that half a set is no set.
+    """Write pictures, then the manifest; then remove those of the two sets that it does not list.
 
-    Pictures of a set that `folder` held before are removed.
+    A picture's name holds its hash, so that none of the set before, or of the user, is overwritten:
+    cut off anywhere, `folder` holds the one set or the other.
 
     Raises:
-        ConfigError: see `spare`.
         FrameError: a picture can no longer be read.
         OSError: the disk is full, or `folder` cannot be written.
     """
-    spare(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    names = _listed(folder)
     records, rows = [], []
-    with TemporaryDirectory(prefix=".set.", dir=folder) as new:
+    try:
         for number, candidate in enumerate(chosen):
-            name = f"{number:04d}.png"
             data = cv2.imencode(".png", read_image(candidate.file))[1].tobytes()
-            (Path(new) / name).write_bytes(data)
             digest = hashlib.sha256(data).hexdigest()
+            name = f"{number:04d}-{digest[:8]}.png"
+            names.add(name)
+            write_atomically(folder / name, data)
             origin = f"{Path(candidate.source).name}/{candidate.name}"
             records.append(CalibrationFrame(name=name, source=origin, sha256=digest))
             rows.append(records[-1].model_dump() | {"condition": candidate.condition})
-        for record in records:
-            (Path(new) / record.name).replace(folder / record.name)
-    for name in _listed(folder) - {record.name for record in records}:
-        (folder / name).unlink(missing_ok=True)
-    document = json.dumps({"format": 1, "frames": rows}, indent=2)
-    write_atomically(folder / MANIFEST, document.encode() + b"\n")
+        document = json.dumps({"format": 1, "frames": rows}, indent=2)
+        write_atomically(folder / MANIFEST, document.encode() + b"\n")
+    finally:
+        for name in names - _listed(folder):
+            (folder / name).unlink(missing_ok=True)
     return CalibrationSet(folder, tuple(records))
 
 
-def spare(folder: Path, sources: Collection[str] = ()) -> None:
-    """Raise ConfigError where a set in `folder` would replace pictures that are not of a set: it
-    is or holds a source, or has a picture NNNN.png that no manifest lists."""
+def spare(folder: Path, sources: Collection[str]) -> None:
+    """Raise ConfigError where `folder`, for a set, is or holds a source."""
     for source in filter(os.path.exists, sources):  # else a camera, a URL, the simulator
         path = Path(source).resolve()
         if folder.resolve() in (path, *path.parents):
             raise ConfigError(
-                f"{folder} is or holds the source {source}, whose pictures a set would replace; "
+                f"{folder} is or holds the source {source}, whose pictures a set would mix with; "
                 "give --out a folder of its own"
             )
-    present = {path.name for path in folder.glob("*.png") if re.fullmatch(r"\d{4,}", path.stem)}
-    if foreign := sorted(present - _listed(folder)):
-        raise ConfigError(
-            f"{folder / foreign[0]} is not of a set of calibration frames and would be replaced; "
-            "give another --out, or remove it"
-        )
 
 
 def read_set(folder: Path) -> CalibrationSet:

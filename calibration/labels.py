@@ -52,10 +52,7 @@ def labelled_sets(
         return simulated(work, limit or len(SIMULATED), size)
     if decides and split in EVALUATION_SPLITS:
         raise ConfigError(f"split {split!r} is for evaluation; layers are chosen on train")
-    found = read_root(root, split)
-    if unknown := set(sets) - set(found):
-        raise ConfigError(f"{root} has no set {sorted(unknown)} in split {split!r}")
-    found = {name: pairs for name, pairs in found.items() if not sets or name in sets}
+    found = read_root(root, split, sets or None)
     if not any(_tells_vegetation(pairs[0].meaning) for pairs in found.values()):
         raise ConfigError(
             f"{root}: the labels of {', '.join(found)} do not tell plants from soil, so vegetation "

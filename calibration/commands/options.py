@@ -1,17 +1,10 @@
 """Options that several commands share."""
 
-import math
 from pathlib import Path
 
 import click
 
-
-def finite(_: click.Context, __: click.Parameter, value: float) -> float:
-    """The value of an option; BadParameter for nan and inf, which a range lets pass."""
-    if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a finite number.")
-    return value
-
+from cropseg_edge.cli.options import finite
 
 frames_option = click.option(
     "--frames", type=click.Path(path_type=Path), required=True, help="Folder of `select`."

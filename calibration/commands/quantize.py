@@ -6,11 +6,11 @@ import click
 
 from calibration.commands.options import (
     budget_option,
-    finite,
     frames_option,
     method_option,
     threads_option,
 )
+from cropseg_edge.cli.options import finite
 
 
 @click.command()

@@ -1,8 +1,14 @@
 """`select`: calibration frames from folders, bags, data roots or the simulator."""
 
+import errno
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @click.command()
@@ -36,9 +42,9 @@ def select(
 ) -> None:
     """Choose frames that differ in look and light from SOURCES, and write them with their hashes.
 
-    A source is a data root (splits.csv), a folder, a video, a bag or simulator:...; evaluation
-    pictures of a root, and pictures of random numbers, are refused; what the segmenter would refuse
-    is left out; equal ones count once.
+    A source is a data root (splits.csv) or one of its sets (ROOT/NAME), a folder, a video, a bag or
+    simulator:...; evaluation pictures of a root, and pictures of random numbers, are refused; what
+    the segmenter would refuse is left out; equal ones count once.
 
     \b
     Example:
@@ -47,7 +53,6 @@ def select(
     """
     import logging
     from collections import Counter
-    from tempfile import TemporaryDirectory
 
     from calibration.candidates import candidates
     from calibration.frames import choose, spare, write_set
@@ -57,14 +62,12 @@ def select(
     if topic and not any(is_bag(Path(source)) for source in sources):
         raise click.UsageError("--topic: none of the sources is a bag.")
     spare(out, sources)
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".frames.", dir=out) as work:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, tidily
+    with _work_folder(out) as work:
         found = []
         for source in sources:
             before = len(found)
-            found += candidates(
-                source, pool=pool, split=split, seed=seed, work=Path(work), topic=topic
-            )
+            found += candidates(source, pool=pool, split=split, seed=seed, work=work, topic=topic)
             click.echo(f"{source}: {len(found) - before} pictures")
         if not found:
             raise ConfigError("no picture to choose from: none of the sources has one of use")
@@ -78,3 +81,35 @@ def select(
             "only %d of the %d frames asked for: the sources have no more that differ",
             len(chosen), count,
         )  # fmt: skip
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """A folder in `out` for the pool; afterwards it is gone, and so is `out` if new and empty.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    import shutil
+    from tempfile import TemporaryDirectory
+
+    from cropseg_edge.errors import StorageError
+
+    for left in out.glob(".frames.????????"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".frames.", dir=out) as work:
+            yield Path(work)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise StorageError(
+            f"{error.filename or out}: {error.strerror}; make room or lower --pool, and start the "
+            "same command again"
+        ) from error
+    finally:
+        for folder in new:
+            with suppress(OSError):  # it holds the set
+                folder.rmdir()

@@ -1,6 +1,5 @@
 """`cropseg bench`: how long each stage takes on this machine, and which deadlines it keeps."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from click.core import ParameterSource
 from cropseg_edge.cli.options import (
     check_json_file,
     engine_option,
+    finite,
     json_option,
     precision_option,
     threads_option,
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 _PATH = click.Path(path_type=Path)
 
 
-def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a finite number.")
-    return value
-
-
 @click.command()
 @click.argument("bundle", required=False, type=_PATH)
 @click.option("--source", help="Whose frames to segment.  [default: the simulator, 640x480]")
@@ -37,7 +31,7 @@ def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float
 @click.option(
     "--rate",
     type=click.FloatRange(0.01, 1000),
-    callback=_finite,
+    callback=finite,
     metavar="HZ",
     help="Release frames at this rate and count missed deadlines; default: one after the other.",
 )
@@ -45,7 +39,7 @@ def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
-    callback=_finite,
+    callback=finite,
     help="Instead of --frames.",
 )
 @click.option("--warm-up", type=click.IntRange(0), default=10, show_default=True)

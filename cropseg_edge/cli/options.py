@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -30,6 +31,13 @@ json_option = click.option(
     type=click.Path(path_type=Path, allow_dash=True),
     help="Write everything as JSON; - is standard output, without the table.",
 )
+
+
+def finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """The value of an option; BadParameter for nan and inf, which a range lets pass."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 def check_json_file(path: Path | None) -> bool:

@@ -3,14 +3,13 @@
 import json
 import logging
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from calibration.candidates import Candidate, candidates, condition, refuse_noise
+from calibration.candidates import candidates, condition, refuse_noise
 from calibration.frames import choose, read_set, write_set
 from cropseg_edge.bundle import InputSpec
 from cropseg_edge.errors import ConfigError, FrameError
@@ -138,8 +137,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_evaluation_pictures_of_a_roots_folder_are_left_out(root: Path) -> None:
-    assert {candidate.name for candidate in pool(root / "beets/images")} == {"a", "c"}
+@pytest.mark.parametrize("source", ["beets", "beets/images"])
+def test_evaluation_pictures_of_a_roots_folder_are_left_out(root: Path, source: str) -> None:
+    assert {candidate.name for candidate in pool(root / source)} == {"a", "c"}
 
 
 def test_an_evaluation_picture_itself_is_refused(root: Path) -> None:
@@ -149,7 +149,7 @@ def test_an_evaluation_picture_itself_is_refused(root: Path) -> None:
         pool(root / "beets/images", split="dev")
 
 
-@pytest.mark.parametrize("source", [".", "beets/images", "beets/images/a.png"])
+@pytest.mark.parametrize("source", [".", "beets", "beets/images", "beets/images/a.png"])
 def test_a_set_for_evaluation_only_is_refused(root: Path, source: str) -> None:
     with (root / "datasets.yaml").open("a") as file:
         file.write("  train: false\n")
@@ -166,10 +166,10 @@ def test_equal_pictures_are_chosen_once(folder: Path) -> None:
 def test_a_smaller_set_leaves_no_picture_of_the_one_before(folder: Path, tmp_path: Path) -> None:
     write_set(choose(pool(folder), 3), tmp_path / "set")
     (tmp_path / "set" / "mine.png").touch()
-    write_set(choose(pool(folder), 1), tmp_path / "set")
+    (frame,) = write_set(choose(pool(folder), 1), tmp_path / "set").frames
     names = {path.name for path in (tmp_path / "set").iterdir()}
-    assert names == {"0000.png", "frames.json", "mine.png"}
-    assert len(read_set(tmp_path / "set").frames) == 1
+    assert names == {frame.name, "frames.json", "mine.png"}
+    assert read_set(tmp_path / "set").frames == (frame,)
 
 
 def test_the_set_comes_back_as_network_input(folder: Path, tmp_path: Path) -> None:
@@ -185,39 +185,52 @@ def test_the_set_comes_back_as_network_input(folder: Path, tmp_path: Path) -> No
 
 
 def test_a_changed_frame_is_refused(folder: Path, tmp_path: Path) -> None:
-    write_set(choose(pool(folder), 3), tmp_path / "set")
-    cv2.imwrite(str(tmp_path / "set" / "0001.png"), field(0.5, 1))
-    with pytest.raises(ConfigError, match=r"0001\.png was changed"):
+    name = write_set(choose(pool(folder), 3), tmp_path / "set").frames[1].name
+    cv2.imwrite(str(tmp_path / "set" / name), field(0.5, 1))
+    with pytest.raises(ConfigError, match=rf"{name} was changed"):
         read_set(tmp_path / "set")
 
 
 def test_a_frame_outside_of_the_set_is_refused(folder: Path, tmp_path: Path) -> None:
-    write_set(choose(pool(folder), 2), tmp_path / "set")
+    name = write_set(choose(pool(folder), 2), tmp_path / "set").frames[0].name
     manifest = tmp_path / "set" / "frames.json"
-    manifest.write_text(manifest.read_text().replace('"0000.png"', '"../0000.png"'))
-    cv2.imwrite(str(tmp_path / "0000.png"), field(0.5, 1))
+    manifest.write_text(manifest.read_text().replace(name, f"../{name}"))
+    (tmp_path / "set" / name).rename(tmp_path / name)
     with pytest.raises(ConfigError, match="no file of its folder"):
         read_set(tmp_path / "set")
 
 
-def test_pictures_of_no_set_are_not_replaced(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "0007.png").write_bytes(b"mine")
-    with pytest.raises(ConfigError, match=r"0007\.png is not of a set"):
-        write_set(choose(pool(folder), 2), tmp_path / "set")
-    assert [path.name for path in (tmp_path / "set").iterdir()] == ["0007.png"]
+def test_a_set_whose_pictures_have_only_numbers_is_read_and_replaced(
+    folder: Path, tmp_path: Path
+) -> None:
+    (frame,) = write_set(choose(pool(folder), 1), tmp_path / "set").frames
+    manifest = tmp_path / "set" / "frames.json"
+    manifest.write_text(manifest.read_text().replace(frame.name, "0000.png"))
+    (tmp_path / "set" / frame.name).rename(tmp_path / "set" / "0000.png")
+    assert read_set(tmp_path / "set").frames[0].name == "0000.png"
+    write_set(choose(pool(folder), 1), tmp_path / "set")
+    assert {path.name for path in (tmp_path / "set").iterdir()} == {frame.name, "frames.json"}
 
 
-def test_a_set_that_was_interrupted_can_be_made_again(folder: Path, tmp_path: Path) -> None:
-    chosen = choose(pool(folder), 2)
+@pytest.mark.parametrize("name", ["0001-", "frames.json"])
+def test_an_interrupted_set_leaves_the_one_before(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    chosen = choose(pool(folder), 5)
+    write_set(chosen[:2], tmp_path / "set")
+    before = {path: path.read_bytes() for path in (tmp_path / "set").iterdir()}
 
-    def interrupted() -> Iterator[Candidate]:
-        yield chosen[0]
-        raise KeyboardInterrupt
+    def write(path: Path, data: bytes) -> None:
+        if path.name.startswith(name):
+            raise KeyboardInterrupt
+        path.write_bytes(data)
 
-    with pytest.raises(KeyboardInterrupt):
-        write_set(interrupted(), tmp_path / "set")
-    assert len(write_set(chosen, tmp_path / "set").frames) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("calibration.frames.write_atomically", write)
+        with pytest.raises(KeyboardInterrupt):
+            write_set([chosen[0], *chosen[2:]], tmp_path / "set")  # one of the set before
+    assert {path: path.read_bytes() for path in (tmp_path / "set").iterdir()} == before
+    assert len(write_set(chosen[2:], tmp_path / "set").frames) == 3
 
 
 @pytest.mark.parametrize("content", [None, "{", json.dumps({"frames": []}), json.dumps([1])])
