@@ -76,6 +76,7 @@ def run_source(
             bundle_name=segmenter.bundle.manifest.name,
             bundle_sha256=segmenter.bundle.sha256,
             engine=f"{segmenter.engine.name} {segmenter.engine.precision}",
+            settings={"crop_margin": crop_margin, "weed_confidence": weed_confidence},
             mcap=mcap,
             video=video,
             report=report,

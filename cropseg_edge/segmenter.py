@@ -13,10 +13,10 @@ from cropseg_edge.bundle import Bundle, read_bundle
 from cropseg_edge.cpu_path import CpuPath
 from cropseg_edge.engines.choice import EngineChoice, open_path
 from cropseg_edge.engines.protocol import Engine, EngineLabel, FramePath, Watch
-from cropseg_edge.errors import DeviceLostError, EngineError
+from cropseg_edge.errors import ConfigError, DeviceLostError, EngineError
 from cropseg_edge.frames.frame import Frame
 from cropseg_edge.health import check_frame, judge
-from cropseg_edge.mask import CROP, UNKNOWN, WEED, CropMask, Status
+from cropseg_edge.mask import CROP, MOST_MARGIN, UNKNOWN, WEED, CropMask, Status
 
 log = logging.getLogger("cropseg_edge.segmenter")
 _SAY_EVERY_S = 10.0
@@ -48,7 +48,7 @@ class Segmenter:
     Raises:
         BundleError: the bundle cannot be used.
         EngineError: the engine cannot be made from it.
-        ConfigError: there is no such choice of engine.
+        ConfigError: there is no such choice of engine, or a margin or confidence is out of range.
     """
 
     def __init__(
@@ -62,6 +62,11 @@ class Segmenter:
         crop_margin: int = 0,
         weed_confidence: float = 0.0,
     ) -> None:
+        if not (0 <= crop_margin <= MOST_MARGIN and 0 <= weed_confidence <= 1):
+            raise ConfigError(
+                f"crop_margin must be 0 to {MOST_MARGIN} and weed_confidence 0 to 1, got "
+                f"{crop_margin} and {weed_confidence}"
+            )
         self.crop_margin = crop_margin
         self.weed_confidence = weed_confidence
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cropseg_edge.bundle import Bundle, read_bundle
-from cropseg_edge.errors import EngineError, FrameError
+from cropseg_edge.errors import ConfigError, EngineError, FrameError
 from cropseg_edge.frames import Frame
 from cropseg_edge.letterbox import shrink
 from cropseg_edge.mask import CROP, UNKNOWN, WEED, CropMask, Status
@@ -366,3 +366,11 @@ def test_weed_that_is_not_sure_becomes_unknown_and_nothing_else(bundle: Bundle) 
     assert 0 < unsure.sum() < (plain.labels == WEED).sum()
     np.testing.assert_array_equal(spared.labels, np.where(unsure, UNKNOWN, plain.labels))
     np.testing.assert_array_equal(spared.confidence, np.where(unsure, 0, plain.confidence))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"crop_margin": -1}, {"crop_margin": 201}, {"weed_confidence": float("nan")}]
+)
+def test_what_cannot_be_spared_is_refused(bundle: Bundle, setting: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="crop_margin must be 0 to 200"):
+        Segmenter(bundle, engine=ScriptedEngine(looking_at_colour), **setting)

@@ -55,7 +55,8 @@ def stop(runs: Iterable[tuple[Run, Path]], held: Held) -> NoReturn:
     for run, checkpoint in runs:
         if run.step > (run.saved or 0):
             save(run, checkpoint)
-        log.info("%s: %s; the same command goes on", run.size.name, saved(run))
+        goes = "goes on from there" if run.saved else "begins anew"
+        log.info("%s: %s; the same command %s", run.size.name, saved(run), goes)
     held.act()
 
 
@@ -230,12 +231,7 @@ def logged(path: Path, step: int) -> list[Row]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows: list[Row] = [dict(row) for row in csv.DictReader(file)]
-    numbers = (str(row.get("step")) for row in rows)
-    return [
-        row
-        for row, number in zip(rows, numbers, strict=True)
-        if number.isdecimal() and int(number) <= step
-    ]
+    return [row for row in rows if (at := str(row.get("step"))).isdecimal() and int(at) <= step]
 
 
 def write_log(run: Run, path: Path, rows: list[Row]) -> None:

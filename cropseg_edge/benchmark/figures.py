@@ -1,10 +1,12 @@
 """Figures of a list of times, and the plain sentence that they come to."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+LEAST_FRAMES = 50  # ten a fifth
 KEYS = ("p50", "p95", "p99", "max")
 
 
@@ -18,8 +20,8 @@ def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
 
 
 def fifths(milliseconds: Sequence[float]) -> list[float]:
-    """The median of each fifth of a run, in order: how it drifts, and how much it varies."""
-    if len(milliseconds) < 5:
+    """The median of each fifth of a run of 50 frames or more, in order: how it drifts."""
+    if len(milliseconds) < LEAST_FRAMES:
         return []
     parts = np.array_split(np.asarray(milliseconds), 5)
     return [round(float(np.median(part)), 3) for part in parts]
@@ -28,16 +30,19 @@ def fifths(milliseconds: Sequence[float]) -> list[float]:
 def change(first: Sequence[float], second: Sequence[float]) -> str:
     """What a second run's fifths say beside a first one's: faster, slower, or no telling.
 
-    A change is called one where the medians differ by more than three interquartile ranges of the
-    run that varies more.
+    A change is called one where every fifth of one run took longer than every fifth of the other:
+    a computer that has two speeds shows both of them in a run that is long enough.
+
+    Raises:
+        ValueError: a time is not a positive number.
     """
+    if not all(0 < time < math.inf for time in (*first, *second)):
+        raise ValueError(f"times must be positive, got {[*first, *second]}")
     before, after = float(np.median(first)), float(np.median(second))
-    ranges = (np.percentile(run, 75) - np.percentile(run, 25) for run in (first, second))
-    noise = 3 * float(max(ranges))
-    if abs(after - before) <= noise:
-        return f"no change that can be told from noise ({noise:.1f} ms)"
+    if min(second) <= max(first) and min(first) <= max(second):
+        return "no change that can be told from how much these two runs vary"
     word, times = ("faster", before / after) if after < before else ("slower", after / before)
-    return f"B is {times:.2f} times {word}; the noise is {noise:.1f} ms"
+    return f"B is {times:.2f} times {word}, as far as two runs tell; measure A again after B"
 
 
 def verdict(measured: dict[str, Any], rate_hz: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cropseg_edge.benchmark.figures import KEYS, change
+from cropseg_edge.benchmark.figures import KEYS, LEAST_FRAMES, change
 from cropseg_edge.errors import ConfigError
 
 Document = dict[str, Any]
@@ -112,8 +112,8 @@ def comparison(first: Document, second: Document, names: tuple[str, str]) -> str
             lines.append(f"{stage:<12}{cells}")
         lines += [f"A  {first['verdict']}", f"B  {second['verdict']}"]
         parts = [each["measured"].get("p50_of_fifths_ms") for each in (first, second)]
-        if all(parts):
-            lines.append(f"end to end   {change(*parts)}")
+        said = change(*parts) if all(parts) else f"no verdict on runs under {LEAST_FRAMES} frames"
+        lines.append(f"end to end   {said}")
         return "\n".join(lines)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ConfigError(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cropseg_edge.cli.options import engine_option, precision_option, threads_option
+from cropseg_edge.cli.options import engine_option, finite, precision_option, threads_option
 from cropseg_edge.mask import MOST_MARGIN
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--weed-confidence",
     type=click.FloatRange(0, 1),
+    callback=finite,
     default=0.0,
     help="Weed of which the network is less sure becomes unknown, too.",
 )
@@ -99,6 +100,10 @@ def _show(summary: dict[str, object], out: Path) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in status.items() if count)
     click.echo(f"{summary['frames']} frames ({counts}; {summary['failed']} unusable) in {out}")
     if isinstance(iou := summary.get("iou_percent"), dict):
+        cover = summary["cover_percent"]
+        assert isinstance(cover, dict)
+        unknown = f", without the {cover['unknown']} % unknown" if cover["unknown"] else ""
         click.echo(
-            f"IoU against ground truth: vegetation {iou['vegetation']} %, crop {iou['crop']} %"
+            f"IoU against ground truth{unknown}: vegetation {iou['vegetation']} %, "
+            f"crop {iou['crop']} %"
         )

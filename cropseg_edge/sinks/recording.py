@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +43,7 @@ class RunRecorder:
         bundle_name: name of the model bundle, from its manifest.
         bundle_sha256: hex digest of the bundle file.
         engine: engine and precision, for example "onnxruntime fp32".
+        settings: what else decided the masks, where it is known.
         mcap: file for a bag with the frames and the masks; needs the extra `ros`.
         video: file for the overlay video, .webm or .mp4.
         report: write report.html (it shows overlays, so it implies `overlays`).
@@ -62,6 +64,7 @@ class RunRecorder:
         bundle_name: str,
         bundle_sha256: str,
         engine: str,
+        settings: Mapping[str, float] | None = None,
         mcap: Path | None = None,
         video: Path | None = None,
         report: bool = False,
@@ -73,6 +76,7 @@ class RunRecorder:
             "source": source,
             "bundle": {"name": bundle_name, "sha256": bundle_sha256},
             "engine": engine,
+            "settings": dict(settings or {}),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         self._report = report

@@ -130,7 +130,9 @@ def _tiles(summary: Mapping[str, Any]) -> str:
         tiles.append((f"{total['p99']:.0f} ms", "latency, 99th percentile", False))
     for name in ("vegetation", "crop"):
         if iou.get(name) is not None:
-            tiles.append((f"{iou[name]:.1f} %", f"{name} IoU against truth", False))
+            unknown = summary["cover_percent"]["unknown"]
+            without = f", without the {unknown} % unknown" if unknown else ""
+            tiles.append((f"{iou[name]:.1f} %", f"{name} IoU against truth{without}", False))
     body = "".join(
         f'<div class="tile{" bad" if bad else ""}"><b>{escape(value)}</b>'
         f"<span>{escape(name)}</span></div>"
@@ -145,6 +147,7 @@ def _what_ran(summary: Mapping[str, Any]) -> str:
         "Bundle": escape(summary["bundle"]["name"]),
         "Bundle SHA-256": f"<code>{escape(summary['bundle']['sha256'])}</code>",
         "Engine": escape(summary["engine"]),
+        **{name: f"{value:g}" for name, value in summary.get("settings", {}).items()},
     }
     pairs |= {
         escape(name): escape(version) for name, version in summary.get("versions", {}).items()

@@ -186,7 +186,7 @@ def test_two_measurements_side_by_side(
 ) -> None:
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     for file in files:
-        cropseg("bench", tiny_bundle_path, "--source", pictures, "--frames", 5, "--json", file)
+        cropseg("bench", tiny_bundle_path, "--source", pictures, "--frames", 50, "--json", file)
     document = json.loads(files[1].read_text())
     assert len(document["measured"]["p50_of_fifths_ms"]) == 5
     document["measured"]["latency_ms"]["engine"] = {"p50": 2.0, "p99": 4.0}
@@ -198,6 +198,9 @@ def test_two_measurements_side_by_side(
     (line,) = [line for line in result.out.splitlines() if line.startswith("engine")]
     assert line.split()[2:4] == ["2.0", f"{first / 2:.2f}"]
     assert "times slower" in result.out.splitlines()[-1]
+    document["measured"]["p50_of_fifths_ms"] = []
+    files[1].write_text(json.dumps(document))
+    assert "no verdict" in cropseg("bench", "--compare", *files).out.splitlines()[-1]
     ignored = cropseg("bench", tiny_bundle_path, "--compare", *files, "--json", tmp_path / "c.json")
     assert ignored.code == 2
     assert "leave out BUNDLE, --json" in ignored.err
@@ -208,12 +211,18 @@ def test_two_measurements_side_by_side(
     [
         ([50, 50, 50, 50, 50], "B is 2.00 times faster"),
         ([150, 150, 151, 150, 150], "B is 1.50 times slower"),
-        ([98, 99, 103, 100, 101], "no change that can be told from noise (6.0 ms)"),
-        ([80, 60, 100, 120, 90], "no change that can be told from noise (60.0 ms)"),
+        ([98, 99, 103, 100, 101], "no change"),
+        ([125, 125, 125, 125, 100], "no change"),
     ],
 )
 def test_a_change_is_one_where_it_is_larger_than_the_noise(second: list[float], said: str) -> None:
     assert change([100, 100, 100, 100, 100], second).startswith(said)
+
+
+@pytest.mark.parametrize("second", [[0.0] * 5, [float("nan")] * 5])
+def test_times_that_are_none_make_no_change(second: list[float]) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        change([100, 100, 100, 100, 100], second)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,20 @@ def test_run_writes_masks_overlays_a_table_and_a_summary(
         assert stage in result.out
 
 
+def test_a_run_says_what_it_spared(
+    cropseg: Cropseg, tmp_path: Path, tiny_bundle_path: Path
+) -> None:
+    source = "simulator:species=maize,frames=1,width=64,height=48"
+    arguments = ("run", source, "--bundle", tiny_bundle_path, "--report", "--out", tmp_path / "out")
+    result = cropseg(*arguments, "--crop-margin", 5, "--weed-confidence", 0.9)
+    assert result.code == 0, result
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["settings"] == {"crop_margin": 5, "weed_confidence": 0.9}
+    assert "weed_confidence" in (tmp_path / "out" / "report.html").read_text()
+    assert "% unknown" in result.out
+    assert cropseg(*arguments, "--weed-confidence", "nan").code == 2
+
+
 def test_run_stops_after_max_frames(
     cropseg: Cropseg, tmp_path: Path, field: Path, tiny_bundle_path: Path
 ) -> None:
@@ -218,7 +232,9 @@ def test_a_run_that_is_told_to_end_finishes_what_it_recorded(
     command += ["--out", str(out), "--bundle", str(tiny_bundle_path), "--mcap", f"{out}.mcap"]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not list(out.glob("masks/*")) and time.monotonic() < deadline:
+    table = out / "frames.csv"  # a frame's row comes last
+    while not (table.exists() and table.read_text().count("\n") > 1):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     run.terminate()
     _, said = run.communicate(timeout=60)

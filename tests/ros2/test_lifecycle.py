@@ -91,7 +91,10 @@ def test_transitions_in_any_order_are_done_or_refused_and_leak_nothing(
     assert threads_after <= threads
     assert files_after <= files
     graph.stop("segmentation_node")
-    assert "transition refused" in graph.log("segmentation_node").read_text()
+    assert (
+        "transition 3 refused: in state unconfigured there are configure (1)"
+        in graph.log("segmentation_node").read_text()
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -172,4 +175,14 @@ def test_a_publisher_that_cannot_be_heard_is_named(
     harness.wait(lambda: "reliability" in log.read_text(), 20)
     assert "/other" in log.read_text()
     harness.node.destroy_publisher(publisher)
+    graph.stop("segmentation_node")
+
+
+def test_a_remapped_camera_takes_all_its_topics_along(
+    graph: Graph, harness: Harness, tiny_bundle_path: Path
+) -> None:
+    parameters = {"autostart": True, "bundle": str(tiny_bundle_path), "transport": "compressed"}
+    graph.start("segmentation_node", parameters, {"image": "/front/image_raw"})
+    for topic in ("/front/image_raw/compressed", "/front/camera_info"):
+        harness.wait(lambda topic=topic: harness.node.count_subscribers(topic) == 1, 20)
     graph.stop("segmentation_node")

@@ -167,7 +167,7 @@ def count_loss(
     def lost(sidecar: Sidecar) -> dict[str, object]:
         losses, verdict = sidecar.losses + 1, sidecar.verdict
         if verdict is not None and verdict.accepted and (for_good or losses >= MOST_LOSSES):
-            reason = f"the GPU was lost {losses} times since it was accepted: {cause}"
+            reason = f"it ended {losses} processes since it was accepted: {cause}"
             reason = cause if for_good else reason
             verdict = _verdict(False, reason, verdict.iou, verdict.latency_ms)
         return {"losses": losses, "verdict": verdict}

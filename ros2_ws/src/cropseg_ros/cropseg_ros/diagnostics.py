@@ -10,12 +10,13 @@ from collections import Counter
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 
 from cropseg_edge.doctor.finding import Status as Found
 from cropseg_edge.doctor.power import thermal
 from cropseg_edge.doctor.system import System
 from cropseg_edge.mask import Status
-from cropseg_ros.qos import profile
+from cropseg_ros.qos import profile, unheard
 from cropseg_ros.watchdog import SILENCE_S
 
 PERIOD_S = 1.0
@@ -28,9 +29,9 @@ _LEVELS = {Status.OK: _OK, Status.DEGRADED: _WARN, Status.INVALID: _ERROR}
 class Diagnostics:
     """Collects what the threads of a node notice; a timer of the node publishes it.
 
-    An image topic that cannot be heard is an ERROR, one that is silent or whose camera_info is for
-    another size a WARN; the masks have the level of the worst one of the last second; a computer
-    that is hot or lacks power is a WARN.
+    Images have a publisher that cannot be heard: ERROR, or WARN while others are; are silent, or
+    have a camera_info for another size: WARN. Masks have the level of the worst one since the last
+    message, and none for two seconds is a WARN. So is a computer that is hot or lacks power.
 
     Args:
         node: the node that is told of.
@@ -42,31 +43,30 @@ class Diagnostics:
         self._about = about
         self._lock = threading.Lock()
         self._system = System()
-        self.begin("")
+        self.begin("", profile("best_effort", 1))
         self._publisher = node.create_publisher(
             DiagnosticArray, "/diagnostics", profile("reliable", _DEPTH)
         )
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(PERIOD_S, self.publish, clock=steady)
 
-    def begin(self, topic: str) -> None:
+    def begin(self, topic: str, qos: QoSProfile) -> None:
         """Forget what was; images are expected on this topic, none where it is empty."""
         with self._lock:
-            self._topic, self._deaf, self._mismatch = topic, "", ""
-            self._images, self._heard = 0, time.monotonic()
+            self._topic, self._qos, self._mismatch, self._images = topic, qos, "", 0
+            self._heard = self._told = time.monotonic()
             self._masks: Counter[Status] = Counter()
             self._worst, self._reason, self._age_ms, self._dropped = Status.OK, "", 0.0, 0
+
+    def end(self) -> None:
+        """Forget what was; no images are expected."""
+        self.begin("", self._qos)
 
     def image(self) -> None:
         """An image came in."""
         with self._lock:
             self._images += 1
             self._heard = time.monotonic()
-
-    def deaf(self, reason: str) -> None:
-        """There is a publisher of images that this node cannot hear."""
-        with self._lock:
-            self._deaf = reason
 
     def mismatch(self, reason: str) -> None:
         """The camera's calibration does not fit its images; empty where it does."""
@@ -77,6 +77,7 @@ class Diagnostics:
         """A status was published; `dropped` counts the images without one."""
         with self._lock:
             self._masks[status] += 1
+            self._told = time.monotonic()
             self._age_ms, self._dropped = age_ms, dropped
             if status >= self._worst:
                 self._worst, self._reason = status, reason
@@ -91,15 +92,19 @@ class Diagnostics:
         self._publisher.publish(array)
 
     def _of_images(self) -> DiagnosticStatus:
-        publishers = self._node.count_publishers(self._topic) if self._topic else 0
-        values = {"topic": self._topic, "publishers": publishers, "images": self._images}
         if not self._topic:
-            return self._status("images", _OK, _INACTIVE, values)
-        if self._deaf:
-            return self._status("images", _ERROR, self._deaf, values)
+            return self._status("images", _OK, _INACTIVE, {})
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
+        values = {"topic": self._topic, "publishers": len(publishers), "images": self._images}
+        if reasons := [why for each in publishers if (why := unheard(each.qos_profile, self._qos))]:
+            level = _WARN if self._images else _ERROR
+            text = (
+                f"{len(reasons)} of {len(publishers)} publishers on {self._topic} cannot be heard: "
+            )
+            return self._status("images", level, text + reasons[0], values)
         silent_s = time.monotonic() - self._heard
         if silent_s > SILENCE_S:
-            text = f"no image for {silent_s:.0f} s; publishers: {publishers}"
+            text = f"no image for {silent_s:.0f} s; publishers: {len(publishers)}"
             return self._status("images", _WARN, text, values)
         if self._mismatch:
             return self._status("images", _WARN, self._mismatch, values)
@@ -111,6 +116,9 @@ class Diagnostics:
         if not self._topic:
             return self._status("masks", _OK, _INACTIVE, values)
         values["age_ms"] = f"{self._age_ms:.1f}"
+        waited_s = time.monotonic() - self._told
+        if waited_s > 2 * PERIOD_S:
+            return self._status("masks", _WARN, f"no mask for {waited_s:.0f} s", values)
         text = self._reason or f"{counts['ok']} in a second"
         return self._status("masks", _LEVELS[self._worst], text, values)
 

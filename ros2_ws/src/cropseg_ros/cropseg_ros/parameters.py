@@ -98,7 +98,8 @@ PARAMETERS = {
     ),
     "weed_confidence": _Parameter(
         0.0,
-        "Weed of which the network is less sure becomes unknown (255), to be spared as crop is.",
+        "Weed of which the network is less sure becomes unknown (255), to be spared as crop is. "
+        "A double: write 1.0, not 1.",
         limits=(0.0, 1.0),
         live=True,
     ),

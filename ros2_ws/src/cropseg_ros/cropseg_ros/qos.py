@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSCompatibility,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -40,3 +48,11 @@ def on_incompatible(topic: str, error: Callable[[str], Any]) -> SubscriptionEven
         )
 
     return SubscriptionEventCallbacks(incompatible_qos=incompatible)
+
+
+def unheard(publisher: QoSProfile, subscription: QoSProfile) -> str:
+    """Why a subscription does not hear a publisher; empty where it does."""
+    compatibility, reason = qos_check_compatible(publisher, subscription)
+    if compatibility != QoSCompatibility.ERROR:
+        return ""
+    return f"{reason.removeprefix('ERROR: ').rstrip(';')}; see this node's `reliability`"

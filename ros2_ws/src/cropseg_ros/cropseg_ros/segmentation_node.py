@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import cast
 
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -28,7 +27,6 @@ from cropseg_ros.stream import Stream
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
-RCLError = rclpy_implementation.RCLError
 EXIT_LOST = 70  # EX_SOFTWARE: the launch file starts the node again
 Transition = Callable[["SegmentationNode", LifecycleState], TransitionCallbackReturn]
 
@@ -77,11 +75,15 @@ class SegmentationNode(LifecycleNode):
 
         rclpy's own, which this overrides, ends the process up to Jazzy (ros2/rclpy#1209).
         """
-        try:
+        possible = {row[0]: row[1] for row in self._state_machine.available_transitions}
+        if transition in possible:
             return super()._LifecycleNodeMixin__change_state(transition)
-        except RCLError as error:
-            self.get_logger().error(f"transition refused: {error}")
-            return FAILURE
+        state = self._state_machine.current_state[1]
+        self.get_logger().error(
+            f"transition {transition} refused: in state {state} there are "
+            + ", ".join(f"{name} ({number})" for number, name in possible.items())
+        )
+        return FAILURE
 
     @_told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -153,6 +155,8 @@ class SegmentationNode(LifecycleNode):
 
     def _end(self, reason: str) -> None:
         self._lost = reason
+        if self._outputs is not None:
+            self._outputs.diagnostics.publish()
         self.get_logger().fatal(f"this process ends, to be started anew: {reason}")
 
     def _stop_stream(self) -> bool:

@@ -61,23 +61,24 @@ class Stream:
         self._picture = Picture()
         self._worker = Worker(self._segment, self._failed, self._escaped)
         self._subscribe()
-        outputs.diagnostics.begin(self.topic)
         self._watchdog = Watchdog(self._freshness, self._stale, self._silent, self._escaped)
 
     def _subscribe(self) -> None:
         settings = self.settings
         compressed = settings.transport == "compressed"
+        # A remapping of the topic is one of what image_transport puts beside it as well.
         base = self._node.resolve_topic_name(settings.image_topic)
-        name = settings.image_topic + ("/compressed" if compressed else "")
+        name = base + ("/compressed" if compressed else "")
         self.topic = self._node.resolve_topic_name(name)
+        qos = profile(settings.reliability, settings.depth)
         self._subscription = self._node.create_subscription(
             CompressedImage if compressed else Image,
             name,
             self._receive,
-            profile(settings.reliability, settings.depth),
-            event_callbacks=on_incompatible(self.topic, self._deaf),
+            qos,
+            event_callbacks=on_incompatible(self.topic, self._log.error),
         )
-        # Where image_transport puts it. Its size alone is of interest here.
+        self._outputs.diagnostics.begin(self.topic, qos)
         self._calibration = self._node.create_subscription(
             CameraInfo,
             base.rpartition("/")[0] + "/camera_info",
@@ -87,10 +88,6 @@ class Stream:
 
     def _calibrate(self, info: CameraInfo) -> None:
         self._calibrated = calibrated_size(info)
-
-    def _deaf(self, reason: str) -> None:
-        self._log.error(reason)
-        self._outputs.diagnostics.deaf(reason)
 
     def apply(self, settings: Settings) -> None:
         """Take over changed live settings, from the next frame on."""
@@ -229,7 +226,7 @@ class Stream:
         self._stopped = True
         self._node.destroy_subscription(self._subscription)
         self._node.destroy_subscription(self._calibration)
-        self._outputs.diagnostics.begin("")
+        self._outputs.diagnostics.end()
         watchdog = self._watchdog.stop(STOP_TIMEOUT_S)
         return self._worker.stop(STOP_TIMEOUT_S) and watchdog
 
